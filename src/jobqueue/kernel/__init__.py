@@ -1,0 +1,18 @@
+"""Queues over Postgres: claim, lease, renew, record, rescue. Knows nothing of media, HTTP or the environment.
+
+The public names are `Worker` and `WorkerOptions`, `Queue`, `Chore`, `Job` and `Context`. A handler is a function of a
+job and its context; what it returns or raises (see `jobqueue.errors`) becomes the job's outcome:
+
+    def greet(job: Job, context: Context) -> None:
+        print("hello", job.columns["payload"]["name"])
+
+    worker = Worker(WorkerOptions("postgresql:///app"), [Queue("jobs", greet, columns=("payload",))])
+    worker.run_once()
+"""
+
+from jobqueue.kernel.backoff import Backoff
+from jobqueue.kernel.context import Context
+from jobqueue.kernel.queue import Chore, Handler, Job, Queue
+from jobqueue.kernel.worker import Worker, WorkerOptions
+
+__all__ = ["Backoff", "Chore", "Context", "Handler", "Job", "Queue", "Worker", "WorkerOptions"]

@@ -1,0 +1,256 @@
+"""One claimer a process: turns free slots into leased jobs, in batches."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from jobqueue.kernel.completer import MOST_UNRECORDED
+from jobqueue.kernel.lanes import Lanes
+from jobqueue.kernel.link import LOST
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.completer import Completer
+    from jobqueue.kernel.leases import Leases
+    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.kernel.pool import Pool
+    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.store import Store, Survey
+
+log = get_logger(__name__)
+
+# A busy queue is surveyed this often, in seconds, for new lanes, delayed jobs and stragglers.
+_SURVEY_EVERY = 1.0
+
+# Floors are forgotten and found again this often, in seconds: a claim from the very beginning costs little once.
+_FORGET_EVERY = 600.0
+
+# While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
+_PATIENCE = 0.002
+
+# Batch sizes; each is a statement of its own, because the limit in it is a literal.
+_SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6, 4, 3, 2, 1)
+
+
+@dataclass(slots=True)
+class _Source:
+    """One queue, as this claimer sees it. Times are time.monotonic()."""
+
+    queue: Queue
+    store: Store
+    lanes: Lanes = field(default_factory=Lanes)
+    drained: bool = False
+    look_at: float = 0.0
+    surveyed_at: float = 0.0
+    forgotten_at: float = field(default_factory=time.monotonic)
+    suspects: bool = False
+
+
+class Claimer(Loop):
+    """Claims for all queues in turn, so that none starves another, and never more than the pool has room for.
+
+    A suspect (a job whose workers keep dying) is run alone: the claimer lets the pool run empty, leases that one job, and
+    claims nothing beside it.
+    """
+
+    name = "claim"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        sources: list[tuple[Queue, Store]],
+        leases: Leases,
+        pool: Pool,
+        completer: Completer,
+        *,
+        worker: str,
+        poll_seconds: float,
+    ) -> None:
+        super().__init__(link, meter)
+        self._sources = [_Source(queue, store) for queue, store in sources]
+        self._leases = leases
+        self._pool = pool
+        self._completer = completer
+        self._worker = worker
+        self._poll = poll_seconds
+        self._unanswered: list[tuple[Store, UUID]] = []
+        self._alone = False
+        self._alone_since = 0.0
+        self._next_suspect_at = 0.0
+        self._backlog = False
+        self._woken = threading.Lock()
+        self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
+
+    def due(self, queue: str | None) -> None:
+        """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
+        for source in self._sources:
+            if queue is None or source.queue.name == queue:
+                source.look_at = 0.0
+        self.wake()
+
+    def lanes(self, queue: str) -> tuple[list[int], list[int]]:
+        """The queue's lanes and their safe floors, for measuring it."""
+        return next(s.lanes.survey_from() for s in self._sources if s.queue.name == queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due that this claimer could lease."""
+        return all(source.drained and not source.suspects and source.look_at > 0 for source in self._sources)
+
+    def finished(self, job: Job) -> None:
+        """A job's thread is done with it: its slot is free."""
+        with self._woken:
+            self.in_flight[job.queue] -= 1
+
+    def lost(self) -> None:
+        for source in self._sources:
+            source.lanes.reset()
+            source.drained = False
+            source.look_at = 0.0
+
+    def turn(self) -> float:
+        self._give_back_unanswered()
+        now = time.monotonic()
+        for source in self._sources:
+            if now >= source.look_at:
+                source.drained = False
+        if self._must_wait(now):
+            return min(self._poll, 1.0)
+        open_sources = [source for source in self._sources if not source.drained]
+        if not open_sources:
+            return max(0.001, min(source.look_at for source in self._sources) - now)
+        if self._backlog and self._pool.in_flight and self._pool.free < self._pool.size / 2:
+            self._wake.wait(_PATIENCE)
+        self._backlog = False
+        for source in open_sources:
+            if self.stopping:
+                return 0.0
+            self._serve(source)
+        # The next turn begins with the next queue.
+        self._sources.append(self._sources.pop(0))
+        return 0.0 if self._pool.free else 60.0
+
+    def _must_wait(self, now: float) -> bool:
+        """Whether claiming is held up: by a job that runs alone, by a full pool, by outcomes that cannot be recorded."""
+        if self._alone:
+            if self._pool.in_flight:
+                return True
+            self._alone = False
+            # Between suspects ordinary jobs get as much time as the last suspect took.
+            self._next_suspect_at = now + max(1.0, now - self._alone_since)
+        if any(source.suspects for source in self._sources) and now >= self._next_suspect_at:
+            if self._pool.in_flight:
+                return True
+            self._run_suspect()
+            return self._alone
+        return self._pool.free == 0 or self._completer.unrecorded > MOST_UNRECORDED
+
+    def _serve(self, source: _Source) -> None:
+        """Claim a batch from one queue; look around when it came back short, or when it is time to."""
+        now = time.monotonic()
+        room = self._room(source)
+        if room <= 0:
+            return
+        if now - source.forgotten_at > _FORGET_EVERY:
+            source.lanes.reset()
+            source.forgotten_at = now
+        asked = next(size for size in _SIZES if size <= room)
+        # Cleared before the claim: a notification that arrives during it asks for another look.
+        source.look_at = now + self._poll * random.uniform(0.8, 1.0)
+        full = self._claim(source, asked) == asked
+        if full:
+            self._backlog = True
+            if now - source.surveyed_at < _SURVEY_EVERY:
+                return
+        if not self._survey(source) and not full:
+            source.drained = True
+
+    def _room(self, source: _Source) -> int:
+        free = self._pool.free
+        if source.queue.limit is not None:
+            free = min(free, source.queue.limit - self.in_flight[source.queue.name])
+        return free
+
+    def _claim(self, source: _Source, limit: int) -> int:
+        lanes = source.lanes.claim_from()
+        if not lanes[0]:
+            return 0
+        leased = self._lease(
+            source,
+            lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
+        )
+        first: dict[int, int] = {}
+        for position, job in leased:
+            first.setdefault(job.priority, position)
+        for priority, position in first.items():
+            source.lanes.claimed(priority, position)
+        return len(leased)
+
+    def _lease(self, source: _Source, claim: Callable[[UUID], list[tuple[int, Job]]]) -> list[tuple[int, Job]]:
+        token = uuid4()
+        try:
+            leased = claim(token)
+        except LOST:
+            # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
+            self._unanswered.append((source.store, token))
+            raise
+        jobs = [job for _, job in leased]
+        if jobs:
+            self._leases.hold(jobs)
+            with self._woken:
+                self.in_flight[source.queue.name] += len(jobs)
+            self.meter.started(source.queue.name, [job.waited for job in jobs])
+            self._pool.submit(jobs)
+        return leased
+
+    def _run_suspect(self) -> None:
+        for source in self._sources:
+            if not source.suspects:
+                continue
+            leased = self._lease(
+                source,
+                lambda token, source=source: source.store.claim_suspect(  # type: ignore[misc]
+                    self.link, token, self._worker, self._leases.lease_seconds
+                ),
+            )
+            if leased:
+                self._alone, self._alone_since = True, time.monotonic()
+                log.warning("suspect_runs_alone", queue=source.queue.name, job_id=str(leased[0][1].id))
+                source.drained = False
+                source.surveyed_at = 0.0
+                return
+            source.suspects = False
+
+    def _survey(self, source: _Source) -> bool:
+        """Look at what the claim could not see; returns whether there is something to claim now."""
+        lanes = source.lanes.survey_from()
+        seen: Survey = source.store.survey(self.link, lanes, source.lanes.gaps())
+        source.surveyed_at = time.monotonic()
+        source.suspects = seen.suspects
+        news = source.lanes.surveyed(lanes[0], seen.heads, seen.found, seen.oldest_running)
+        if source.lanes.wants_mark:
+            source.lanes.mark(seen.last_position, source.store.mark(self.link))
+        if seen.next_delayed is not None:
+            if seen.next_delayed <= 0:
+                news = source.store.promote(self.link) > 0 or news
+            else:
+                source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
+        return news or seen.suspects
+
+    def _give_back_unanswered(self) -> None:
+        while self._unanswered:
+            store, token = self._unanswered[-1]
+            released = store.release_claim(self.link, token)
+            self._unanswered.pop()
+            if released:
+                log.info("claim_given_back", queue=store.description.name, jobs=released)

@@ -1,0 +1,153 @@
+"""One completer a process: records outcomes in batches, and does not forget one while the database is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from jobqueue.kernel.link import LOST
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.leases import Leases
+    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.kernel.outcome import Outcome, Verb
+    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.store import Store
+
+log = get_logger(__name__)
+
+_LARGEST_BATCH = 1_000
+
+# More outcomes than this waiting to be recorded stop the claimer: memory is bounded while the database is away.
+MOST_UNRECORDED = 2_000
+
+_REPORTED = {
+    "complete": "completed",
+    "retry": "retried",
+    "fail": "failed",
+    "cancel": "cancelled",
+    "snooze": "released",
+    "release": "released",
+    "lost": "lease_lost",
+}
+
+
+class Completer(Loop):
+    """Takes outcomes from the job threads and writes them. `entered(queue)` is called when jobs became pending again."""
+
+    name = "complete"
+
+    def __init__(
+        self, link: Link, meter: Meter, stores: dict[str, Store], leases: Leases, entered: Callable[[str], None]
+    ) -> None:
+        super().__init__(link, meter)
+        self._stores = stores
+        self._leases = leases
+        self._entered = entered
+        self._outcomes: deque[Outcome] = deque()
+        self._batch: list[Outcome] = []
+        self._empty = threading.Condition()
+
+    @property
+    def unrecorded(self) -> int:
+        return len(self._outcomes) + len(self._batch)
+
+    def submit(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self.wake()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything submitted is recorded; returns whether it is."""
+        self.wake()
+        with self._empty:
+            return self._empty.wait_for(lambda: self.unrecorded == 0, timeout)
+
+    def turn(self) -> float:
+        # An unfinished batch is what the last turn could not record: the same statements are sent again, and a row
+        # that was recorded after all no longer matches its token.
+        while len(self._batch) < _LARGEST_BATCH and self._outcomes:
+            self._batch.append(self._outcomes.popleft())
+        self._record()
+        if self._outcomes:
+            return 0.0
+        with self._empty:
+            self._empty.notify_all()
+        return 60.0
+
+    def _record(self) -> None:
+        groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
+        for outcome in self._batch:
+            groups.setdefault((outcome.job.queue, outcome.verb, outcome.recorded), []).append(outcome)
+        for (queue, verb, recorded), outcomes in groups.items():
+            if recorded or verb == "lost":
+                results: dict[JobId, str] = {outcome.job.id: _REPORTED[verb] for outcome in outcomes}
+            else:
+                results = self._send(self._stores[queue], verb, outcomes)
+            self._leases.drop(outcome.job for outcome in outcomes)
+            written = {id(outcome) for outcome in outcomes}
+            self._batch = [outcome for outcome in self._batch if id(outcome) not in written]
+            self._report(queue, outcomes, results)
+            if verb in ("retry", "snooze", "release"):
+                self._entered(queue)
+
+    def _send(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
+        jobs = [outcome.job for outcome in outcomes]
+        errors = [outcome.error or "" for outcome in outcomes]
+        delays = [outcome.delay for outcome in outcomes]
+        match verb:
+            case "retry":
+                return {
+                    id_: "failed" if failed else "retried"
+                    for id_, failed in store.retry(self.link, jobs, delays, errors).items()
+                }
+            case "fail":
+                recorded = store.fail(self.link, jobs, errors)
+            case "cancel":
+                recorded = store.cancel(self.link, jobs, errors)
+            case "snooze":
+                recorded = store.snooze(self.link, jobs, delays, errors)
+            case "release":
+                recorded = store.release(self.link, jobs)
+            case _:
+                recorded = store.complete(self.link, jobs)
+        return dict.fromkeys(recorded, _REPORTED[verb])
+
+    def _report(self, queue: str, outcomes: list[Outcome], results: dict[JobId, str]) -> None:
+        counts: dict[str, int] = {}
+        speaks = log.is_enabled("info")
+        observe = self.meter.ended
+        for outcome in outcomes:
+            result = results.get(outcome.job.id, "lease_lost")
+            counts[result] = counts.get(result, 0) + 1
+            observe(queue, outcome.seconds, outcome.stages)
+            if speaks:
+                job = outcome.job
+                log.info(
+                    "job_finished",
+                    queue=queue,
+                    job_id=str(job.id),
+                    attempt=job.attempt,
+                    outcome=result,
+                    duration_ms=round(outcome.seconds * 1000, 1),
+                    stages={name: round(seconds * 1000, 1) for name, seconds in outcome.stages.items()},
+                    **({"error": outcome.error} if outcome.error else {}),
+                )
+        for result, count in counts.items():
+            self.meter.finished(queue, result, count)
+
+    def last(self) -> None:
+        """Record what is left, for as long as the drain leaves time; what cannot be recorded is left to the leases."""
+        deadline = time.monotonic() + 5.0
+        while self.unrecorded and time.monotonic() < deadline:
+            try:
+                self.turn()
+            except LOST as error:
+                log.warning("outcomes_unrecorded", count=self.unrecorded, error=str(error).strip())
+                time.sleep(0.2)

@@ -1,0 +1,75 @@
+"""The heartbeat: renews leases on its own connection, first to start and last to stop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.kernel.loop import Loop
+from jobqueue.kernel.statements import statement
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from jobqueue.kernel.leases import Leases
+    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.kernel.store import Store
+
+log = get_logger(__name__)
+
+
+class Heartbeat(Loop):
+    """Renews each lease four times in its length, and shows the process in jobqueue.workers.
+
+    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining.
+    """
+
+    name = "heartbeat"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        stores: dict[str, Store],
+        leases: Leases,
+        introduce: Callable[[], dict[str, Any]],
+    ) -> None:
+        super().__init__(link, meter)
+        self._stores = stores
+        self._leases = leases
+        self._introduce = introduce
+        self._interval = leases.lease_seconds / 4
+        self._shown_at = -1e9
+        self._asked = False
+        self._due_at = time.monotonic()
+
+    def check(self) -> None:
+        """Ask about every lease now: somebody says that one was revoked."""
+        self._asked = True
+        self.wake()
+
+    def turn(self) -> float:
+        asked, self._asked = self._asked, False
+        now = time.monotonic()
+        self.meter.metrics.heartbeat_delay_seconds.set(max(0.0, now - self._due_at))
+        # A lease claimed a moment ago needs no renewal: most short jobs never see one.
+        for queue, jobs in self._leases.older_than(0.0 if asked else self._interval * 0.5).items():
+            sent_at = time.monotonic()
+            still_held = self._stores[queue].renew(self.link, jobs, self._leases.lease_seconds)
+            for job in self._leases.renewed(jobs, still_held, sent_at):
+                log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
+        if now - self._shown_at >= min(10.0, self._interval):
+            self.link.fetch(statement("beat_worker"), self._introduce())
+            self._shown_at = now
+        rest = min(10.0, self._interval)
+        self._due_at = time.monotonic() + rest
+        return rest
+
+    def last(self) -> None:
+        try:
+            self.link.fetch(statement("forget_worker"), {"name": self._introduce()["name"]})
+        except Exception as error:  # noqa: BLE001 - the row is for people to look at; leaving it costs nothing
+            log.debug("worker_row_left", error=str(error).strip())

@@ -1,0 +1,86 @@
+"""One connection of one loop: opened when needed, reopened after a loss, never waited on for ever."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+# What a loop answers with patience: the server is away, restarting, or closed this connection.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+
+# What a transaction pooler answers when a prepared statement landed on another server connection.
+_POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+
+
+class Link:
+    """An autocommit connection without session state, for one thread. `name` shows as its application_name.
+
+    `prepare` is off behind a transaction pooler. A statement that gets no answer for `timeout` seconds is given up by
+    cutting the socket (see `cut_if_stuck`), because a peer that went silent never answers at all.
+    """
+
+    def __init__(self, conninfo: str, name: str, *, prepare: bool = True, timeout: float = 30.0) -> None:
+        self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name=f"jobqueue:{name}")
+        self._prepare = prepare
+        self._timeout = timeout
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._busy_since: float | None = None
+        self.opened = 0
+
+    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
+            )
+            self.opened += 1
+        return self._connection
+
+    def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement in its own transaction and return its rows.
+
+        Raises psycopg.OperationalError or InterfaceError when the connection is lost: whether the statement was
+        committed is then unknown.
+        """
+        try:
+            return self._fetch(query, params)
+        except _POOLED:
+            self._prepare = False
+            self.close()
+            return self._fetch(query, params)
+
+    def _fetch(self, query: bytes, params: dict[str, Any] | None) -> list[tuple[Any, ...]]:
+        connection = self.connection()
+        self._busy_since = time.monotonic()
+        try:
+            cursor = connection.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+        except BaseException:
+            if connection.closed or connection.broken:
+                self.close()
+            raise
+        finally:
+            self._busy_since = None
+
+    def cut_if_stuck(self, now: float) -> bool:
+        """Shut the socket down, from another thread, when a statement has had no answer for the timeout."""
+        since, connection = self._busy_since, self._connection
+        if since is None or connection is None or now - since < self._timeout:
+            return False
+        with suppress(OSError, psycopg.Error):
+            fd = connection.fileno()
+            with socket.socket(fileno=os.dup(fd)) as peer:
+                peer.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()

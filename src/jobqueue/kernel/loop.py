@@ -1,0 +1,105 @@
+"""The shape of every background loop: a thread that repeats a turn, survives the database's absence, and can be seen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.kernel.backoff import Reconnect
+from jobqueue.kernel.link import LOST, Link
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from jobqueue.kernel.meter import Meter
+
+log = get_logger(__name__)
+
+
+class Loop:
+    """Repeats `turn()` in a thread of its own until stopped; `turn` returns the seconds to rest before the next one.
+
+    `wake()` ends the rest early. When the database goes away the loop reports it, waits with growing delays, calls
+    `lost()` and tries again, for ever: a loop ends only when it is stopped.
+    """
+
+    name = "loop"
+
+    def __init__(self, link: Link, meter: Meter) -> None:
+        self.link = link
+        self.meter = meter
+        self.beaten_at = time.monotonic()
+        self.resting = 0.0
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"jobqueue-{self.name}", daemon=True)
+
+    def turn(self) -> float:
+        """Do what there is to do; returns seconds to rest. Raises psycopg's errors, which the loop survives."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """Called after the connection was lost, before the next turn."""
+
+    def last(self) -> None:
+        """Called once in the loop's own thread when it has been stopped."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask the loop to end; `join` waits for it."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the loop to end; returns whether it has."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def _run(self) -> None:
+        reconnect = Reconnect()
+        away_since: float | None = None
+        while not self.stopping:
+            self.beaten_at = time.monotonic()
+            try:
+                rest = self.turn()
+            except LOST as error:
+                self.meter.database_error(error)
+                if away_since is None:
+                    away_since = time.monotonic()
+                    log.warning("database_away", loop=self.name, error=str(error).strip())
+                self.lost()
+                self._stopping.wait(reconnect.next())
+                continue
+            except Exception as error:
+                self.meter.database_error(error)
+                log.exception("loop_failed", loop=self.name, error=str(error).strip())
+                self._stopping.wait(reconnect.next())
+                continue
+            if away_since is not None:
+                log.info("database_back", loop=self.name, away_ms=round((time.monotonic() - away_since) * 1000))
+                away_since = None
+            reconnect.reset()
+            if rest > 0:
+                self.resting = rest
+                self._wake.wait(rest)
+                self.resting = 0.0
+            self._wake.clear()
+        try:
+            self.last()
+        finally:
+            self.link.close()

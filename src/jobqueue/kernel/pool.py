@@ -1,0 +1,87 @@
+"""A bounded pool of threads. Unlike the standard executor it has no backlog of its own, and its threads never keep the
+process from exiting."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.queue import Job
+
+
+class Pool:
+    """`size` threads that call `run(job)`. `freed()` is called after each, in the job's thread."""
+
+    def __init__(self, size: int, run: Callable[[Job], None], freed: Callable[[], None]) -> None:
+        self.size = size
+        self._run = run
+        self._freed = freed
+        self._waiting: deque[Job] = deque()
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        self._idle = threading.Condition(self._lock)
+        self._running = 0
+        self._threads = 0
+        self._unoccupied = 0
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs running or about to."""
+        return self._running + len(self._waiting)
+
+    @property
+    def free(self) -> int:
+        return self.size - self.in_flight
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Run `jobs`, which must not be more than the free slots. Threads are started as they are needed."""
+        with self._lock:
+            self._waiting.extend(jobs)
+            for _ in range(min(len(self._waiting) - self._unoccupied, self.size - self._threads)):
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
+            self._ready.notify(len(jobs))
+
+    def take_back(self) -> list[Job]:
+        """Remove and return the jobs that no thread has begun."""
+        with self._lock:
+            unbegun = list(self._waiting)
+            self._waiting.clear()
+            self._idle.notify_all()
+            return unbegun
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until nothing is in flight; returns whether nothing is."""
+        with self._lock:
+            return self._idle.wait_for(lambda: self.in_flight == 0, timeout)
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        with self._lock:
+            self._closed = True
+            self._ready.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._unoccupied += 1
+                while not self._waiting and not self._closed:
+                    self._ready.wait()
+                self._unoccupied -= 1
+                if not self._waiting:
+                    return
+                job = self._waiting.popleft()
+                self._running += 1
+            try:
+                self._run(job)
+            finally:
+                with self._lock:
+                    self._running -= 1
+                    if self.in_flight == 0:
+                        self._idle.notify_all()
+                self._freed()

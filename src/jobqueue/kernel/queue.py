@@ -1,0 +1,74 @@
+"""What a queue is to the kernel: a table, a handler, a policy; and what a job is to a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobqueue.kernel.backoff import Backoff
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from jobqueue.kernel.context import Context
+    from jobqueue.kernel.link import Link
+
+JobId = Any  # uuid.UUID or int, as the queue's table has it
+
+Handler = Callable[["Job", "Context"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that belongs to a queue and not to a job: `run(link)` about every `seconds`, in one process at a time or more.
+
+    It must be safe to run in several processes at once and must not take long: rescue waits for it.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[Link], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A table that `jobqueue.adopt()` made a queue, and what to do with its jobs.
+
+    `name` is what adopt() returned. `columns` are the table's own columns that the handler reads from `job.columns`.
+    `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency.
+    """
+
+    name: str
+    handler: Handler
+    columns: tuple[str, ...] = ()
+    backoff: Backoff = field(default_factory=Backoff)
+    limit: int | None = None
+    chores: tuple[Chore, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One attempt at one row: what was claimed, and the lease it is held under.
+
+    `attempt` counts from 1. `waited` is the time from due to claimed in seconds. `renewed_at` is in time.monotonic().
+    """
+
+    queue: str
+    id: JobId
+    token: UUID
+    priority: int
+    retry_count: int
+    max_retries: int
+    crash_count: int
+    waited: float
+    columns: Mapping[str, Any]
+    renewed_at: float
+    lost: bool = False
+
+    @property
+    def attempt(self) -> int:
+        return self.retry_count + 1
+
+    def __repr__(self) -> str:
+        return f"<Job {self.queue} {self.id} attempt {self.attempt} of {self.max_retries}>"

@@ -1,0 +1,11 @@
+-- Records that the work is no longer wanted. in: ids, tokens, errors (the reasons). out: ids recorded. Plan: primary key.
+UPDATE {table} AS t
+SET status = {cancelled},
+    completed_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = held.error
+FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(errors)s::text[]) AS held (id, token, error)
+WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+RETURNING t.id

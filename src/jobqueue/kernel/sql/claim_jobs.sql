@@ -1,0 +1,28 @@
+-- Leases up to {limit} due jobs, highest lane first, each lane from its floor.
+-- in: priorities int[], floors bigint[] (pairs, in the order to claim), token uuid, worker, lease seconds
+-- out: one row a job. Locks only the rows it returns.
+-- Plan: one descent of the claim index a lane, then the primary key. The limit is a literal so that a cached plan knows
+-- it; the ARRAY makes an initplan, so that rows are locked once and the update can only go by primary key.
+UPDATE {table} AS t
+SET status = {processing},
+    lease_token = %(token)s::uuid,
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+    locked_by = %(worker)s,
+    started_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE t.id = ANY (ARRAY(
+    SELECT job.id
+    FROM unnest(%(priorities)s::int[], %(floors)s::bigint[]) AS lane (priority, floor)
+    CROSS JOIN LATERAL (
+        SELECT c.id
+        FROM {table} AS c
+        WHERE c.status = {pending} AND c.position IS NOT NULL
+          AND c.priority = lane.priority AND c.position >= lane.floor
+        ORDER BY c.position
+        LIMIT {limit}
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS job
+    LIMIT {limit}
+))
+RETURNING t.id, t.priority, t.position, t.retry_count, t.max_retries, t.crash_count,
+          extract(epoch FROM clock_timestamp() - t.run_after)::float8, {columns}

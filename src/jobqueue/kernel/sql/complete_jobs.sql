@@ -1,0 +1,14 @@
+-- Records success. in: ids, tokens (pairs). out: ids recorded; the others' leases are lost.
+-- The token stays on the row: it tells a holder whose answer was lost on the way that its outcome was recorded.
+-- Plan: primary key. Fenced by the token, never by the state.
+UPDATE {table} AS t
+SET status = {completed},
+    completed_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = NULL,
+    crash_count = 0
+FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[]) AS held (id, token)
+WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+RETURNING t.id

@@ -1,0 +1,13 @@
+-- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded. Plan: primary key.
+UPDATE {table} AS t
+SET status = {failed},
+    retry_count = t.retry_count + 1,
+    crash_count = 0,
+    completed_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = held.error
+FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(errors)s::text[]) AS held (id, token, error)
+WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+RETURNING t.id

@@ -1,0 +1,4 @@
+-- Locks a job that is still held, so that what its transaction writes is fenced. in: id, token. Plan: primary key.
+SELECT FROM {table} AS t
+WHERE t.id = %(id)s::{id_type} AND t.lease_token = %(token)s::uuid AND t.lease_expires_at IS NOT NULL
+FOR NO KEY UPDATE

@@ -1,0 +1,30 @@
+-- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
+-- in: lease seconds. out: id, who held it, whether it has failed for good. Locks the rows it changes.
+-- After a restart of the database holders get one lease to come back: it was not they who went away.
+-- Plan: the lease index, in order of expiry.
+WITH lost AS MATERIALIZED (
+    SELECT c.id, c.locked_by
+    FROM {table} AS c
+    WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
+      AND statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
+    ORDER BY c.lease_expires_at
+    LIMIT 500
+    FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE {table} AS t
+SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
+    retry_count = t.retry_count + 1,
+    crash_count = t.crash_count + 1,
+    run_after = CASE WHEN t.retry_count + 1 >= t.max_retries THEN t.run_after ELSE clock_timestamp() END,
+    completed_at = CASE WHEN t.retry_count + 1 >= t.max_retries THEN clock_timestamp() END,
+    updated_at = clock_timestamp(),
+    lease_token = NULL,
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = format('the worker %%s died or was cut off while it ran this job (attempt %%s of %%s)%%s',
+                           coalesce(lost.locked_by, 'that held it'), t.retry_count + 1, t.max_retries,
+                           CASE WHEN t.crash_count + 1 >= 2
+                                THEN format('; it happened %%s times in a row, so the job itself may kill its worker', t.crash_count + 1)
+                                ELSE '' END)
+FROM lost
+WHERE t.id = lost.id
+RETURNING t.id, coalesce(lost.locked_by, ''), t.status = {failed}

@@ -1,0 +1,17 @@
+-- Records a failed attempt: pending again after a delay, or failed when no attempt is left.
+-- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good. Plan: primary key.
+UPDATE {table} AS t
+SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
+    retry_count = t.retry_count + 1,
+    crash_count = 0,
+    run_after = CASE WHEN t.retry_count + 1 >= t.max_retries THEN t.run_after
+                     ELSE clock_timestamp() + make_interval(secs => held.delay) END,
+    completed_at = CASE WHEN t.retry_count + 1 >= t.max_retries THEN clock_timestamp() END,
+    updated_at = clock_timestamp(),
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = held.error
+FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
+     AS held (id, token, delay, error)
+WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+RETURNING t.id, t.status = {failed}

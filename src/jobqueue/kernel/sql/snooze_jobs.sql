@@ -1,0 +1,13 @@
+-- Gives jobs back to run later; no attempt is charged. in: ids, tokens, delays (seconds), errors (the reasons).
+-- out: ids recorded. Plan: primary key.
+UPDATE {table} AS t
+SET status = {pending},
+    run_after = clock_timestamp() + make_interval(secs => held.delay),
+    updated_at = clock_timestamp(),
+    lease_expires_at = NULL,
+    locked_by = NULL,
+    error_message = held.error
+FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
+     AS held (id, token, delay, error)
+WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+RETURNING t.id

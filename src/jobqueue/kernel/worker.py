@@ -1,0 +1,283 @@
+"""The worker: wires the loops to a bounded pool, and stops them in the right order."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from jobqueue import __version__
+from jobqueue.kernel.backoff import Reconnect
+from jobqueue.kernel.claimer import Claimer
+from jobqueue.kernel.completer import Completer
+from jobqueue.kernel.context import Context
+from jobqueue.kernel.heartbeat import Heartbeat
+from jobqueue.kernel.keeper import Keeper
+from jobqueue.kernel.leases import Leases
+from jobqueue.kernel.link import LOST, Link
+from jobqueue.kernel.listener import Listener
+from jobqueue.kernel.meter import Meter
+from jobqueue.kernel.pool import Pool
+from jobqueue.kernel.runner import Runner
+from jobqueue.kernel.store import Store, describe
+from jobqueue.observe.logging import get_logger
+from jobqueue.observe.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobqueue.kernel.loop import Loop
+    from jobqueue.kernel.queue import Job, Queue
+
+log = get_logger(__name__)
+
+# Seconds that handlers get to notice the end of the drain before their jobs are released under them.
+_NOTICE = 2.0
+
+# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
+_STUCK = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How to work. `conninfo` may lead to a transaction pooler, then `pooled` is set and `direct_conninfo` does not.
+
+    Seconds throughout. `name` is what `locked_by` shows; by default the host's name and the process id.
+    """
+
+    conninfo: str
+    direct_conninfo: str | None = None
+    pooled: bool = False
+    concurrency: int = 3
+    lease_seconds: float = 60.0
+    poll_seconds: float = 15.0
+    name: str = ""
+
+
+class Worker:
+    """Works on queues until drained. Start it once; it is not reusable.
+
+    `redact` removes secrets from the error messages that are stored. Raises psycopg.OperationalError from `start` never:
+    a worker that finds no database waits for it.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        queues: Sequence[Queue],
+        *,
+        metrics: Metrics | None = None,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        self.name = options.name or f"{socket.gethostname()}:{os.getpid()}"
+        self.metrics = metrics or Metrics()
+        self._options = options
+        self._queues = list(queues)
+        self._runner = Runner({queue.name: queue for queue in queues}, redact)
+        self._leases = Leases(options.lease_seconds)
+        self._pool = Pool(options.concurrency, self._run, self._freed)
+        self._interrupted = threading.Event()
+        self._draining = threading.Event()
+        self._hurry = threading.Event()
+        self._stopped = threading.Event()
+        self._links: list[Link] = []
+        self._stores: dict[str, Store] = {}
+        self._loops: list[Loop] = []
+        self._transactions: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
+            psycopg.conninfo.make_conninfo(options.conninfo, application_name="jobqueue:handler"),
+            min_size=0,
+            max_size=max(2, min(options.concurrency, 8)),
+            kwargs={"prepare_threshold": None if options.pooled else 5},
+            check=ConnectionPool.check_connection,
+            max_idle=60.0,
+            open=False,
+            name="jobqueue",
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Start all loops. Waits for the database if it is away; raises UnknownQueue when a queue's table was never
+        adopted, psycopg.Error when the database refuses us."""
+        link = self._link("start")
+        self._stores = {queue.name: Store(self._describe(link, queue), queue.columns) for queue in self._queues}
+        link.close()
+        sources = [(queue, self._stores[queue.name]) for queue in self._queues]
+        self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
+        self.metrics.worker_concurrency.set(self._options.concurrency)
+        self._transactions.open(wait=False)
+
+        self._heartbeat = Heartbeat(
+            self._link("heartbeat", timeout=max(2.0, self._options.lease_seconds / 4)),
+            self._meter, self._stores, self._leases, self._introduce,
+        )  # fmt: skip
+        self._completer = Completer(self._link("complete"), self._meter, self._stores, self._leases, self._entered)
+        self._claimer = Claimer(
+            self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
+            worker=self.name, poll_seconds=self._options.poll_seconds,
+        )  # fmt: skip
+        self._keeper = Keeper(
+            self._link("keep"), self._meter, sources,
+            lease_seconds=self._options.lease_seconds, poll_seconds=self._options.poll_seconds,
+            due=self._claimer.due, lanes=self._claimer.lanes,
+        )  # fmt: skip
+        self._listener = Listener(
+            self._link("listen", direct=True), self._meter, self._claimer.due, self._heartbeat.check
+        )
+        self._loops = [self._heartbeat, self._completer, self._listener, self._keeper, self._claimer]
+        for loop in self._loops:
+            loop.start()
+        threading.Thread(target=self._watch, name="jobqueue-watch", daemon=True).start()
+        log.info(
+            "worker_started",
+            worker=self.name,
+            queues=[queue.name for queue in self._queues],
+            concurrency=self._options.concurrency,
+        )
+
+    def drain(self, timeout: float) -> bool:
+        """Stop: claim nothing more, give back what has not begun, let jobs finish for `timeout` seconds, release the rest.
+
+        Returns whether every job that had begun came to its own end. The heartbeat outlives the last of them.
+        """
+        self._draining.set()
+        log.info("drain_started", in_flight=self._pool.in_flight, timeout=timeout)
+        self._claimer.stop()
+        self._claimer.join(5.0)
+        self._release(self._pool.take_back())
+        finished = self._wait_idle(timeout)
+        if not finished:
+            self._interrupted.set()
+            finished = self._pool.wait_idle(0.2 if self._hurry.is_set() else _NOTICE)
+        self._completer.flush(5.0)
+        if not finished:
+            abandoned = [job for jobs in self._leases.older_than(-1.0).values() for job in jobs]
+            log.warning("jobs_interrupted", jobs=len(abandoned))
+            self._release(abandoned)
+        for loop in (self._keeper, self._listener, self._completer):
+            loop.stop()
+        self._completer.join(10.0)
+        self._heartbeat.stop()
+        self._heartbeat.join(3.0)
+        self._stopped.set()
+        self._pool.close()
+        self._transactions.close(timeout=1.0)
+        log.info("worker_stopped", worker=self.name, finished=finished)
+        return finished
+
+    def hurry(self) -> None:
+        """End a drain under way now: do not wait for jobs any longer. Callable from a signal handler's thread."""
+        self._hurry.set()
+
+    def run_once(self, timeout: float | None = None) -> None:
+        """Start, work on everything that is due, and stop. Raises TimeoutError after `timeout` seconds."""
+        self.start()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not self.idle:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError("there is still work that is due")
+                self._hurry.wait(0.02)
+                if self._hurry.is_set():
+                    break
+        finally:
+            self.drain(30.0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due and nothing is in flight."""
+        return self._claimer.idle and not self._pool.in_flight and not self._completer.unrecorded and self._claimer.idle
+
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
+    def stuck(self) -> str | None:
+        """Why this process cannot make progress, or None. The database's absence is no reason: it comes back."""
+        now = time.monotonic()
+        for loop in self._loops:
+            if not loop.stopping and not loop.is_alive:
+                return f"the {loop.name} loop has ended"
+            if not loop.stopping and now - loop.beaten_at > _STUCK + loop.resting:
+                return f"the {loop.name} loop has not turned for {now - loop.beaten_at:.0f} s"
+        return None
+
+    # Parts
+
+    def _link(self, name: str, *, direct: bool = False, timeout: float = 30.0) -> Link:
+        options = self._options
+        if direct and options.direct_conninfo:
+            link = Link(options.direct_conninfo, name, timeout=timeout)
+        else:
+            link = Link(options.conninfo, name, prepare=not options.pooled, timeout=timeout)
+        self._links.append(link)
+        return link
+
+    def _describe(self, link: Link, queue: Queue) -> Any:
+        reconnect = Reconnect()
+        while True:
+            try:
+                return describe(link, queue.name)
+            except LOST as error:
+                log.warning("database_away", loop="start", error=str(error).strip())
+                if self._hurry.wait(reconnect.next()):
+                    raise
+
+    def _introduce(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": __version__,
+            "queues": [queue.name for queue in self._queues],
+            "concurrency": self._options.concurrency,
+            "in_flight": self._pool.in_flight,
+            "draining": self.draining,
+        }
+
+    def _run(self, job: Job) -> None:
+        context = Context(
+            job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
+        )
+        self._completer.submit(self._runner.run(job, context))
+        self._claimer.finished(job)
+
+    def _entered(self, queue: str) -> None:
+        self._claimer.due(queue)
+
+    def _freed(self) -> None:
+        self._claimer.wake()
+
+    def _release(self, jobs: list[Job]) -> None:
+        """Give jobs back without a charge, in this thread: they run elsewhere at once."""
+        link = self._link("release", timeout=5.0)
+        try:
+            for queue, store in self._stores.items():
+                mine = [job for job in jobs if job.queue == queue]
+                if mine:
+                    self._meter.finished(queue, "released", len(store.release(link, mine)))
+                    self._leases.drop(mine)
+        except LOST as error:
+            log.warning("jobs_left_to_their_leases", jobs=len(jobs), error=str(error).strip())
+        finally:
+            link.close()
+
+    def _wait_idle(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while not self._pool.wait_idle(0.1):
+            if time.monotonic() >= deadline or self._hurry.is_set():
+                return False
+        return True
+
+    def _watch(self) -> None:
+        """Cut connections whose statement has had no answer for too long, so that their loop can open another."""
+        while not self._stopped.wait(0.5):
+            now = time.monotonic()
+            self._meter.in_flight(self._claimer.in_flight)
+            for link in self._links:
+                if link.cut_if_stuck(now):
+                    log.warning("connection_cut", reason="no answer in time")
