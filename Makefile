@@ -1,0 +1,57 @@
+# Each target makes the virtual environment it needs under .venvs/ and keeps it until its requirements change.
+
+PYTHON ?= python3
+VENVS := .venvs
+
+.PHONY: help demo test lint bench requirements clean
+
+help:
+	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
+	@echo "make test    install what the tests need and run them (ARGS=... go to pytest)"
+	@echo "make lint    formatting, types, and the direction of imports"
+	@echo "make bench   compare and measure; results in bench/results/"
+
+# $(call venv,NAME,REQUIREMENTS): a virtual environment with pinned requirements and this checkout in it.
+define venv
+$(VENVS)/$(1)/.ready: requirements/$(2).txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "jobqueue needs Python 3.11 or later, and $(PYTHON) is older: run make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into $(VENVS)/$(1) (once)"
+	@$(PYTHON) -m venv --clear $(VENVS)/$(1)
+	@$(VENVS)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt -r requirements/build.txt
+	@$(VENVS)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $$@
+endef
+$(eval $(call venv,demo,demo))
+$(eval $(call venv,test,test))
+$(eval $(call venv,lint,lint))
+$(eval $(call venv,bench,test))
+
+demo: $(VENVS)/demo/.ready
+	@$(VENVS)/demo/bin/jobqueue demo $(FOLDER) $(ARGS)
+
+test: $(VENVS)/test/.ready
+	$(VENVS)/test/bin/python -m pytest $(ARGS)
+
+lint: $(VENVS)/lint/.ready
+	$(VENVS)/lint/bin/ruff check .
+	$(VENVS)/lint/bin/ruff format --check .
+	$(VENVS)/lint/bin/mypy src tests bench
+	$(VENVS)/lint/bin/lint-imports
+
+bench: $(VENVS)/bench/.ready
+	$(VENVS)/bench/bin/python -m bench $(ARGS)
+
+requirements:
+	$(PYTHON) -m venv --clear $(VENVS)/requirements
+	$(VENVS)/requirements/bin/python -m pip install --quiet uv
+	cd requirements && \
+	compile="../$(VENVS)/requirements/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate" && \
+	$$compile ../pyproject.toml --extra demo test.in lint.in build.in --output-file lint.txt && \
+	$$compile build.in --constraint lint.txt --output-file build.txt && \
+	$$compile ../pyproject.toml --constraint lint.txt --output-file runtime.txt && \
+	$$compile ../pyproject.toml --extra demo --constraint lint.txt --output-file demo.txt && \
+	$$compile ../pyproject.toml --extra demo test.in --constraint lint.txt --output-file test.txt
+
+clean:
+	rm -rf $(VENVS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

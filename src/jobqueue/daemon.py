@@ -1,0 +1,161 @@
+"""The daemon: settings, services, worker, HTTP and signals in one process."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from jobqueue import migrations
+from jobqueue.kernel import Worker, WorkerOptions
+from jobqueue.kernel.link import LOST
+from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
+from jobqueue.observe.metrics import Metrics
+from jobqueue.observe.redact import Redactor
+from jobqueue.observe.systemd import SystemdNotifier
+from jobqueue.services import Services
+from jobqueue.web.app import create_app
+from jobqueue.web.health import Health
+from jobqueue.web.server import HttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from jobqueue.settings import Settings
+
+log = get_logger(__name__)
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+# Seconds between two looks of the main thread at the process's health.
+_GLANCE: Final = 1.0
+
+
+class Daemon:
+    """`jobqueue worker`: works on `queues` (all that are configured, when empty) until it is told to stop."""
+
+    def __init__(self, settings: Settings, queues: Sequence[str] = (), *, concurrency: int | None = None) -> None:
+        """Raises ConfigurationError when a queue is unknown or its variables are missing."""
+        redactor = Redactor(settings.secrets())
+        configure_logging(settings.log_level, settings.log_format, redactor)
+        log_uncaught_exceptions()
+        self._settings = settings
+        self._metrics = Metrics()
+        self._services = Services(settings, self._metrics, concurrency or settings.concurrency)
+        self._worker = Worker(
+            WorkerOptions(
+                settings.conninfo,
+                settings.direct_conninfo,
+                pooled=settings.pooled,
+                concurrency=concurrency or settings.concurrency,
+                lease_seconds=settings.lease_seconds,
+                poll_seconds=settings.worker_poll_interval / 1000,
+            ),
+            self._services.queues(queues),
+            metrics=self._metrics,
+            redact=redactor.redact,
+        )
+        self._notifier = SystemdNotifier()
+        self._health = Health()
+        self._health.add_liveness("loops", self._worker.stuck)
+        self._health.add_readiness("draining", lambda: "the worker is draining" if self._worker.draining else None)
+        self._health.add_readiness("database", self._check_database)
+        self._signals = 0
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT, then drain; returns the exit code. To be called in the main thread."""
+        signals = self._catch_signals()
+        server = self._serve()
+        try:
+            self._worker.start()
+        except LOST:
+            log.info("stopped_before_start")
+            return 0
+        self._notifier.ready("working")
+        code = self._watch(signals, server)
+        self._metrics.worker_draining.set(1)
+        self._notifier.stopping("draining")
+        self._notifier.extend_timeout(self._settings.drain_timeout + 30)
+        finished = self._worker.drain(self._settings.drain_timeout)
+        if server is not None:
+            server.stop(2.0)
+        return self._leave(code, finished)
+
+    def _leave(self, code: int, finished: bool) -> int:
+        self._services.close()
+        log.info("stopped", finished=finished)
+        if not finished:
+            # Handlers that did not notice the end run in threads that cannot be stopped; their jobs are released.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
+
+    def run_once(self) -> int:
+        """Work on everything that is due and return the exit code."""
+        self._catch_signals()
+        try:
+            finished = self._worker.run_once(stop=lambda: self._signals > 0, drain_seconds=self._settings.drain_timeout)
+        except LOST:
+            return 0
+        return self._leave(0, finished)
+
+    def _catch_signals(self) -> socket.socket:
+        """Have the signals counted; returns what becomes readable when one arrives.
+
+        The handler takes no lock: it may interrupt the main thread while that holds one.
+        """
+
+        def told(_number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals > 1 or not self._worker.started:
+                self._worker.hurry()
+
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, told)
+        return reader
+
+    def _serve(self) -> HttpServer | None:
+        if self._settings.port == 0:
+            return None
+        server = HttpServer(create_app(self._health, self._metrics), self._settings.http_host, self._settings.port)
+        server.start()
+        return server
+
+    def _check_database(self) -> str | None:
+        try:
+            missing = migrations.pending(self._settings.conninfo)
+        except psycopg.OperationalError:
+            return "the database does not answer"
+        except migrations.MigrationError as error:
+            return str(error)
+        return f"{len(missing)} migrations are missing: run `jobqueue migrate`" if missing else None
+
+    def _watch(self, signals: socket.socket, server: HttpServer | None) -> int:
+        """Wait for a signal, and answer systemd's watchdog while the loops turn; returns the exit code.
+
+        A process that cannot make progress, or that nobody can see any more, ends: its manager starts another.
+        """
+        interval = self._notifier.watchdog_interval
+        answered_at = -1e9
+        while not self._signals:
+            select.select([signals], [], [], min(_GLANCE, interval or _GLANCE))
+            reason = self._worker.stuck()
+            if reason is None and server is not None and not server.alive:
+                reason = "the HTTP server has ended"
+            if reason is not None:
+                log.error("stuck", reason=reason)
+                return 1
+            if interval is not None and time.monotonic() - answered_at >= interval / 2:
+                self._notifier.watchdog()
+                answered_at = time.monotonic()
+        return 0

@@ -1,0 +1,1 @@
+"""What the process answers over HTTP: health, readiness, metrics, and the routes that others add."""
