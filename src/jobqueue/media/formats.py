@@ -1,0 +1,196 @@
+"""What the bytes are and what decoding them will cost: told from content alone, before any pixel is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import pyvips
+
+from jobqueue.errors import Permanent
+from jobqueue.media import costs, headers, loaders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD = 4096  # enough leading bytes to tell every format below, and an SVG behind its XML prologue
+
+# The longer side of the display variant, pixels: what the estimate of memory is for.
+DISPLAY_SIZE = 1600
+
+
+class Format(StrEnum):
+    """A kind of picture, named as libvips and Pillow name it. `HEIC` is HEVC in a HEIF container, `AVIF` is AV1 in one."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    GIF = "gif"
+    WEBP = "webp"
+    TIFF = "tiff"
+    AVIF = "avif"
+    HEIC = "heic"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the header of a picture says.
+
+    `width` and `height` are pixels as displayed, after EXIF orientation, of the first page or frame. `memory_bytes` is
+    an upper estimate of what decoding and encoding hold at their peak, beside what the process holds anyway.
+    """
+
+    format: Format
+    width: int
+    height: int
+    pages: int
+    bands: int
+    bits: int
+    has_alpha: bool
+    interlaced: bool
+    memory_bytes: int
+
+
+def sniff(path: Path) -> Format:
+    """The format of the file at `path` by its leading bytes; its name plays no part.
+
+    Raises `Permanent` for an empty file and for everything that is not one of `Format`, naming what it is where known.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise Permanent("The source is empty (0 bytes).")
+    for magic, format_ in _MAGIC:
+        if head.startswith(magic):
+            return format_
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Format.WEBP
+    if head[4:8] == b"ftyp":
+        return _iso_media(head)
+    raise Permanent(f"The source is {_foreign(head)}, not a picture that can be published.")
+
+
+_MAGIC = (
+    (b"\xff\xd8\xff", Format.JPEG),
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"GIF87a", Format.GIF),
+    (b"GIF89a", Format.GIF),
+    (b"II*\0", Format.TIFF),
+    (b"MM\0*", Format.TIFF),
+    (b"II+\0", Format.TIFF),  # BigTIFF
+    (b"MM\0+", Format.TIFF),
+)
+
+_AV1_BRANDS = {b"avif", b"avis"}
+_HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+
+_FOREIGN = (
+    (b"%PDF-", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"8BPS", "a Photoshop document"),
+    (b"BM", "a BMP picture"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"SIMPLE  =", "a FITS picture"),
+    (b"qoif", "a QOI picture"),
+    (b"FUJIFILMCCD-RAW", "a camera raw file"),
+    (b"IIRO", "a camera raw file"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+)
+
+
+def _iso_media(head: bytes) -> Format:
+    """The format behind an ISO base media `ftyp` box: its major and compatible brands (ISO/IEC 23008-12 annex B, AVIF 1.1)."""
+    size = int.from_bytes(head[:4])
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))]
+    # The major brand decides; "mif1" and "msf1" say only that it is HEIF, then the compatible brands decide.
+    for brand in brands:
+        if brand in _AV1_BRANDS:
+            return Format.AVIF
+        if brand in _HEVC_BRANDS:
+            return Format.HEIC
+    if brands[0] in {b"mif1", b"msf1"}:
+        raise Permanent("The source is a HEIF picture with an unknown codec, which cannot be decoded.")
+    if brands[0] == b"crx ":
+        raise Permanent("The source is a camera raw file, not a picture that can be published.")
+    raise Permanent("The source is a video or audio file, not a picture that can be published.")
+
+
+def _foreign(head: bytes) -> str:
+    for magic, name in _FOREIGN:
+        if head.startswith(magic):
+            return name
+    if b"%PDF-" in head[:1024]:
+        return "a PDF document"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "an HTML page"
+    if text.startswith((b"<?xml", b"<!--", b"<!doctype", b"<svg")):
+        return "an SVG drawing" if b"<svg" in text else "an HTML page" if b"<html" in text else "an XML document"
+    if text.startswith((b"{", b"[")):
+        return "JSON text"
+    return "text" if _is_text(head) else "of an unknown format"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether these leading bytes are UTF-8 without control characters; the last character may have been cut."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if len(head) < _HEAD or error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode()
+    return all(character.isprintable() or character in "\t\n\r" for character in text)
+
+
+def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
+    """Read the header of the picture at `path`, which `sniff` said is `format_`.
+
+    Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, when it is a
+    camera raw file in a TIFF's clothes. A HEIC picture's pixels cannot be decoded here, only its header (see `heic`).
+    """
+    if format_ is Format.TIFF and headers.tiff_directory(path).is_camera_raw:
+        raise Permanent("The source is a camera raw file, not a picture that can be published.")
+    try:
+        image = loaders.load(path, format_)
+    except pyvips.Error as error:
+        raise loaders.refusal(error, format_) from None
+    fields = set(image.get_fields())
+    width, height = image.width, image.height
+    if fields >= {"orientation"} and 5 <= image.get("orientation") <= 8:
+        width, height = height, width
+    check_pixels(width, height, max_pixels)
+    interlaced = "interlaced" in fields and bool(image.get("interlaced"))
+    return Probe(
+        format=format_,
+        width=width,
+        height=height,
+        pages=image.get("n-pages") if "n-pages" in fields else 1,
+        bands=image.bands,
+        bits=costs.sample_bits(image),
+        has_alpha=bool(image.hasalpha()),
+        interlaced=interlaced,
+        memory_bytes=costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
+    )
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise `Permanent`, naming both numbers, when `width` x `height` is over `max_pixels`."""
+    if width * height > max_pixels:
+        raise Permanent(
+            f"The picture is {width} x {height} = {width * height:,} pixels; at most {max_pixels:,} are allowed (MAX_SOURCE_PIXELS)."
+        )
+
+
+loaders.configure()

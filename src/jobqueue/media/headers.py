@@ -1,0 +1,134 @@
+"""The few facts that memory depends on and libvips does not tell, read from the files' own headers.
+
+Nothing here trusts a length or an offset: what is damaged yields the cautious answer, and decoding finds the damage.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Start of frame: all C0 to CF but the tables DHT, JPG and DAC (ITU-T T.81 table B.1).
+_SOF = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = {0x01, *range(0xD0, 0xD9)}
+
+
+def jpeg_sampling(path: Path) -> list[tuple[int, int]]:
+    """Horizontal and vertical sampling factors of each component of the JPEG at `path`; empty when not found."""
+    with path.open("rb") as file:
+        file.seek(2)
+        for marker, size in _jpeg_segments(file):
+            if marker in _SOF:
+                frame = file.read(size)
+                factors = (
+                    [divmod(frame[7 + 3 * index], 16) for index in range(min(frame[5], (len(frame) - 6) // 3))]
+                    if len(frame) > 6
+                    else []
+                )
+                return factors if factors and all(h in range(1, 5) and v in range(1, 5) for h, v in factors) else []
+            file.seek(size, 1)
+    return []
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Marker and payload size of each segment, with `file` at the payload's start; the reader moves it past."""
+    while byte := file.read(1):
+        if byte != b"\xff":
+            continue
+        while (code := file.read(1)) == b"\xff":
+            pass
+        if not code or code[0] == 0 or code[0] in _STANDALONE:
+            continue
+        if code[0] == 0xDA:  # scans begin: no frame header follows that matters
+            return
+        length = file.read(2)
+        if len(length) < 2:
+            return
+        yield code[0], max(int.from_bytes(length) - 2, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WebpTraits:
+    """What decides how much of a WebP picture must be held whole."""
+
+    lossless: bool
+    alpha: bool
+    animated: bool
+
+
+def webp_traits(path: Path) -> WebpTraits:
+    """Traits of the WebP at `path` by its chunks (RFC 9649 section 2); of an animation, of its first frame."""
+    with path.open("rb") as file:
+        file.seek(12)
+        flags = 0
+        animated = False
+        while len(header := file.read(8)) == 8:
+            name, size = header[:4], int.from_bytes(header[4:], "little")
+            if name == b"VP8X":
+                flags = (file.read(1) or b"\0")[0]
+                file.seek(size + (size & 1) - 1, 1)
+            elif name == b"ANMF":
+                animated = True
+                file.seek(16, 1)  # the frame's own chunks follow its position and duration
+            elif name in {b"VP8 ", b"VP8L"}:
+                return WebpTraits(name == b"VP8L", bool(flags & 0x10), animated)
+            else:
+                file.seek(size + (size & 1), 1)
+    return WebpTraits(lossless=True, alpha=True, animated=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TiffDirectory:
+    """The first directory of a TIFF: its numeric tags, first value of each."""
+
+    tags: dict[int, int]
+
+    @property
+    def is_camera_raw(self) -> bool:
+        """Whether the first picture is a camera raw file's preview: a DNG version, or marked as a reduced copy."""
+        return _DNG_VERSION in self.tags or bool(self.tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
+
+
+_NEW_SUBFILE_TYPE, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _DNG_VERSION = 254, 278, 322, 323, 50706
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+def tiff_directory(path: Path) -> TiffDirectory:
+    """The first directory of the TIFF or BigTIFF at `path` (TIFF 6.0 section 2); without tags when it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        try:
+            (version,) = struct.unpack_from(order + "H", head, 2)
+            big = version == 43
+            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+            file.seek(offset)
+            (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+            size = 20 if big else 12
+            entries = file.read(min(count, 4096) * size)
+            tags = dict(_tiff_tags(entries, order, size))
+        except (struct.error, OverflowError, OSError):
+            tags = {}
+    return TiffDirectory(tags)
+
+
+def _tiff_tags(entries: bytes, order: str, size: int) -> Iterator[tuple[int, int]]:
+    value_at = size - (8 if size == 20 else 4)
+    for at in range(0, len(entries) - size + 1, size):
+        tag, kind = struct.unpack_from(order + "HH", entries, at)
+        if kind in _TIFF_TYPES:
+            yield tag, struct.unpack_from(order + _TIFF_TYPES[kind], entries, at + value_at)[0]
+
+
+def tiff_blocks(path: Path, width: int, height: int, row_bytes: int) -> int:
+    """Bytes of the tiles or strips of a TIFF that are held at once: a row of tiles and one more, or one strip."""
+    tags = tiff_directory(path).tags
+    if (tile_width := tags.get(_TILE_WIDTH, 0)) and (tile_height := tags.get(_TILE_LENGTH, 0)):
+        across = -(-width // tile_width)
+        return (across + 1) * tile_width * tile_height * row_bytes // max(width, 1)
+    return min(tags.get(_ROWS_PER_STRIP, height), height) * row_bytes

@@ -1,0 +1,60 @@
+"""No object is left that nothing names.
+
+A job notes the prefix of its objects in its own row before it writes the first. An attempt that finds another prefix
+there (the source changed after an earlier attempt died between writing and naming) removes those objects first, unless
+a file or another job names them by now.
+
+Two files with the same bytes share their objects. So noting a prefix and removing one exclude each other by an advisory
+lock on the prefix: whoever notes it while it is being removed waits, and writes its objects after that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from jobqueue.kernel import Context
+    from jobqueue.storage.objects import Objects
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
+
+
+def note_prefix(context: Context, prefix: str, objects: Objects) -> None:
+    """Note where this job is about to put objects, after removing what an earlier attempt left elsewhere.
+
+    Raises as `Context.write` and `Objects` do.
+    """
+    job = context.job
+    earlier: str | None = job.columns["key_prefix"]
+    if earlier == prefix:
+        return
+
+    def note(cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute(_LOCK, {"prefix": prefix})
+        cursor.execute(
+            "UPDATE public.publish_jobs SET key_prefix = %(prefix)s WHERE id = %(id)s", {"prefix": prefix, "id": job.id}
+        )
+
+    if earlier is not None:
+        _remove(context, earlier, objects)
+    context.write(note)
+
+
+def _remove(context: Context, prefix: str, objects: Objects) -> None:
+    def remove(cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute(_LOCK, {"prefix": prefix})
+        cursor.execute(
+            """
+            SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
+                OR EXISTS (SELECT FROM public.publish_jobs
+                           WHERE status = 'processing' AND key_prefix = %(prefix)s AND id <> %(id)s)
+            """,
+            {"prefix": prefix, "id": context.job.id},
+        )
+        if cursor.fetchone() == (False,):
+            for key in list(objects.keys(f"{prefix}/")):
+                objects.delete(key)
+
+    context.write(remove)

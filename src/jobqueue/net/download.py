@@ -1,0 +1,294 @@
+"""Downloads one file over HTTP under limits of size, time and rate, hashing it on the way.
+
+Broken bodies are resumed where the server makes that safe: it must have given a strong validator, which is sent as
+`If-Range` so that a file that changed in between comes whole (RFC 9110 sections 13.1.5, 14 and 15.3.7). Redirects are
+never followed, for the request carries a secret. Everything that goes wrong becomes Permanent or Retry with one sentence
+that holds no address beyond the host's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Self
+
+import urllib3
+from urllib3 import exceptions as faults
+
+from jobqueue.errors import Permanent, Retry
+from jobqueue.net.answers import Wording, refusal, validator
+from jobqueue.net.http import CONNECT_SECONDS, READ_SECONDS, describe, host_of, while_waiting
+from jobqueue.net.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from urllib3 import BaseHTTPResponse
+
+CHUNK_BYTES = 256 * 1024
+
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a download may cost: bytes, seconds, and bytes a second.
+
+    `total_seconds` covers everything, resumes included; `read_seconds` is the longest silence; `min_rate` is judged over
+    each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down to that, None lets it run.
+    Raises ValueError for limits that no download can meet.
+    """
+
+    max_bytes: int = 100 * 1024 * 1024
+    total_seconds: float = 600.0
+    min_rate: float = 16 * 1024.0
+    rate_window_seconds: float = 30.0
+    max_rate: float | None = None
+    connect_seconds: float = CONNECT_SECONDS
+    read_seconds: float = READ_SECONDS
+    max_resumes: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.total_seconds, self.rate_window_seconds, self.connect_seconds, self.read_seconds) <= 0:
+            raise ValueError("the times of a download must be above zero")
+        if min(self.max_bytes, self.min_rate, self.max_resumes) < 0:
+            raise ValueError("the limits of a download must not be negative")
+        if self.max_rate is not None and self.max_rate <= self.min_rate:
+            raise ValueError("the largest rate of a download must be above its smallest")
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that came whole: its size in bytes, its digests, and how often it had to be taken up again."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    crc32: int
+    resumed: int
+
+
+def download(
+    pool: urllib3.PoolManager,
+    url: str,
+    headers: Mapping[str, str],
+    target: Path,
+    limits: Limits,
+    *,
+    checkpoint: Callable[[], None] = lambda: None,
+    on_bytes: Callable[[int], object] = lambda _count: None,
+    wording: Wording | None = None,
+) -> Downloaded:
+    """GET `url` into the file `target`, replacing it; `pool` must come from `jobqueue.net.http.pool`.
+
+    `checkpoint` is called for each chunk of at most 256 KiB and every tenth of a second without one; what it raises ends
+    the download and closes its connection. `on_bytes` gets the size of each piece that came over the wire, so that the
+    sum counts traffic: pieces that a restart discards are in it. After an error the content of `target` is undefined.
+
+    A length is verified wherever the server states one; without Content-Length or chunks the end of the connection is
+    taken for the end of the file, since HTTP leaves nothing else.
+
+    Raises Permanent for a redirect, a refusal (4xx), a compressed answer and a file over `max_bytes` (refused before its
+    body when the length is known), Retry for everything that may pass, with `after` from Retry-After.
+    """
+    words = wording or Wording(peer=host_of(url))
+    watch = Watch(limits, words.peer, checkpoint)
+    with _File(target) as file, while_waiting(watch.waiting):
+        transfer = _Transfer(pool, url, headers, limits, words, watch, on_bytes, file)
+        transfer.run()
+    return Downloaded(target, file.size, file.sha256.hexdigest(), file.crc32, transfer.resumes)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Retry(f"a download could not be written to the temporary folder: {error.strerror}") from error
+
+
+class _File:
+    """The part of the file that has come, and its digests. Raises Retry when the disk does not take it."""
+
+    def __init__(self, target: Path) -> None:
+        with _writing():
+            self._file = target.open("wb", buffering=CHUNK_BYTES)
+        self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _writing():
+            self._file.close()
+
+    def restart(self) -> None:
+        with _writing():
+            self._file.seek(0)
+            self._file.truncate()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self.crc32 = 0
+
+    def append(self, data: bytes) -> None:
+        with _writing():
+            self._file.write(data)
+        self.sha256.update(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.size += len(data)
+
+
+class _Transfer:
+    """The requests that one download takes, until the file is whole."""
+
+    def __init__(
+        self,
+        pool: urllib3.PoolManager,
+        url: str,
+        headers: Mapping[str, str],
+        limits: Limits,
+        words: Wording,
+        watch: Watch,
+        on_bytes: Callable[[int], object],
+        file: _File,
+    ) -> None:
+        self._pool = pool
+        self._url = url
+        self._headers = {**headers, "Accept-Encoding": "identity"}
+        self._limits = limits
+        self._words = words
+        self._watch = watch
+        self._on_bytes = on_bytes
+        self._file = file
+        # Small enough that a download that is slowed down pauses for an eighth of a second at most.
+        self._piece = CHUNK_BYTES if limits.max_rate is None else min(CHUNK_BYTES, int(limits.max_rate / 8) + 1)
+        self._total: int | None = None
+        self._validator: str | None = None
+        self._trust_ranges = True
+        self._whole = False
+        self.resumes = 0
+
+    def run(self) -> None:
+        while not self._whole:
+            offset = self._file.size
+            response = self._request(offset)
+            try:
+                if self._accept(response, offset):
+                    self._receive(response)
+            finally:
+                response.close()
+
+    def _request(self, offset: int) -> BaseHTTPResponse:
+        headers = self._headers
+        if offset and self._validator:
+            headers = {**headers, "Range": f"bytes={offset}-", "If-Range": self._validator}
+        limits = self._limits
+        for tries_left in (1, 0):
+            self._watch.begin_request()
+            try:
+                return self._pool.request(
+                    "GET",
+                    self._url,
+                    headers=headers,
+                    preload_content=False,
+                    redirect=False,
+                    timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
+                    pool_timeout=limits.read_seconds,
+                )
+            except faults.LocationValueError as error:
+                raise Permanent(f"{self._words.peer} cannot be asked: its address is not a valid one") from error
+            except faults.HTTPError as error:
+                # A kept connection may have been closed by the peer just as it was used again: that is no fault.
+                if not (tries_left and isinstance(error, faults.ProtocolError)):
+                    raise Retry(describe(error, self._words.peer)) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _accept(self, response: BaseHTTPResponse, offset: int) -> bool:
+        """Whether the body of this answer continues the file, from `offset` or from its start."""
+        if response.status == HTTPStatus.OK:
+            self._start_over(response)
+            return True
+        if offset and response.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+            return self._continue(response, offset)
+        raise refusal(response, self._url, self._words)
+
+    def _start_over(self, response: BaseHTTPResponse) -> None:
+        peer = self._words.peer
+        for coding in response.headers.get("Content-Encoding", "").lower().split(","):
+            # Decompressing would hand the size of the file to whoever sends it; other words change no bytes.
+            if coding.strip() in _COMPRESSIONS:
+                raise Permanent(f"{peer} sent the file compressed ({coding.strip()}) although asked not to")
+        length = response.headers.get("Content-Length")
+        if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+            length = None
+        if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+            raise Retry(f"{peer} stated a length that is not a number")
+        self._total = None if length is None else int(length)
+        self._check_size(self._total or 0)
+        self._validator = validator(response) if self._trust_ranges else None
+        if self._file.size:
+            self._file.restart()
+
+    def _continue(self, response: BaseHTTPResponse, offset: int) -> bool:
+        """Whether the answer's body is the rest of the file from `offset`; otherwise the file is whole or starts over."""
+        answered = response.headers.get("Content-Range", "")
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", answered)
+            same = "ETag" not in response.headers or validator(response) == self._validator
+            if same and match and int(match[1]) == offset and self._total in (None, int(match[2])):
+                self._total = int(match[2])
+                self._check_size(self._total)
+                return True
+        elif answered == f"bytes */{offset}" and self._total in (None, offset):
+            self._whole = True
+            return False
+        # It does not keep to the rules of ranges, or the file changed: take it from the start, and as one piece.
+        self._trust_ranges = False
+        self._validator = None
+        self._file.restart()
+        return False
+
+    def _receive(self, response: BaseHTTPResponse) -> None:
+        self._watch.begin_body()
+        try:
+            while data := response.read1(self._piece, decode_content=False):
+                self._watch.received(len(data))
+                self._on_bytes(len(data))
+                self._check_size(self._file.size + len(data))
+                self._file.append(data)
+                self._watch.before_more()
+        except (faults.ProtocolError, faults.SSLError) as error:
+            self._resume_after(describe(error, self._words.peer))
+            return
+        except faults.HTTPError as error:
+            raise Retry(describe(error, self._words.peer)) from error
+        if self._total is None or self._file.size == self._total:
+            self._whole = True
+        elif self._file.size < self._total:
+            self._resume_after(f"{self._words.peer} sent a part only")
+        else:
+            raise Retry(f"{self._words.peer} sent more than the {self._total} bytes it had stated")
+
+    def _resume_after(self, fault: str) -> None:
+        """Return when the rest may be asked for; raises Retry with `fault` otherwise."""
+        of_total = "" if self._total is None else f" of {self._total}"
+        fault = f"{fault}, after {self._file.size}{of_total} bytes"
+        if self._validator is None:
+            raise Retry(f"{fault}; it does not offer to resume")
+        if self.resumes >= self._limits.max_resumes:
+            raise Retry(f"{fault}, resumed {self.resumes} times")
+        self.resumes += 1
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_bytes:
+            raise Permanent(
+                f"the file at {self._words.peer} is larger than {self._words.size_limit} of {self._limits.max_bytes} bytes"
+            )

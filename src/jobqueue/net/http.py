@@ -1,0 +1,232 @@
+"""Connection pools whose waits can be interrupted, and plain words for what goes wrong on them.
+
+A read timeout alone does not bound a request: a peer that sends one byte every few seconds, in its headers or between
+the chunks of its body, never runs into it. Nor does a caller that wants to stop get a word in while a read blocks.
+So connections from `pool` wait in slices of a tenth of a second, and `while_waiting` lets the caller act in each.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import select
+import socket
+import ssl
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3 import exceptions as faults
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed import WriteableBuffer
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+RETRY_AFTER_MAX_SECONDS = 6 * 3600.0
+
+_SLICE_MS = 100
+
+_in_wait: ContextVar[Callable[[], None] | None] = ContextVar("in_wait", default=None)
+
+
+def pool(
+    maxsize: int, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS
+) -> urllib3.PoolManager:
+    """A thread-safe pool of at most `maxsize` connections a host; it neither retries nor follows redirects by itself.
+
+    A thread that finds all of them in use waits for one. Timeouts are in seconds, for each connect and each read.
+    Whoever makes it ends it with `clear()`.
+    """
+    manager = urllib3.PoolManager(
+        num_pools=8,
+        maxsize=maxsize,
+        block=True,
+        retries=False,
+        timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
+        socket_options=[*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+    )
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+    return manager
+
+
+@contextmanager
+def while_waiting(call: Callable[[], None]) -> Iterator[None]:
+    """Run `call` every tenth of a second that this thread waits for bytes on a connection from `pool`.
+
+    What `call` raises ends the request and closes its connection.
+    """
+    token = _in_wait.set(call)
+    try:
+        yield
+    finally:
+        _in_wait.reset(token)
+
+
+def retry_after(value: str | None, date: str | None = None) -> float | None:
+    """The seconds that a `Retry-After` header asks for, from 0 to 6 hours; None when absent or unreadable.
+
+    Both forms are read: seconds, and an HTTP date, which is measured against the response's own `Date` where it has
+    one, so that a clock that is off does not matter (RFC 9110 sections 10.2.3 and 6.6.1).
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value):
+        seconds = float(value)
+    else:
+        until = http_date(value)
+        if until is None:
+            return None
+        now = http_date(date)
+        seconds = until - (time.time() if now is None else now)
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def http_date(value: str | None) -> float | None:
+    """An HTTP date as seconds since 1970 (UTC); None when absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def host_of(url: str) -> str:
+    """The host of `url`, with its port where one is given and nothing else of it: safe in a message."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "an unreadable address"
+    if not host or not host.isprintable():
+        return "an unreadable address"
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
+
+
+def describe(error: Exception, peer: str) -> str:
+    """What `error`, raised by urllib3, means, in a sentence that starts with `peer` and holds no address or secret."""
+    match error:
+        case faults.NameResolutionError():
+            return f"{peer} could not be found: its name does not resolve"
+        case faults.NewConnectionError():
+            return f"{peer} could not be reached: {_reason(error)}"
+        case faults.ConnectTimeoutError():
+            return f"{peer} did not accept a connection in time"
+        case faults.SSLError():
+            return _describe_tls(error, peer)
+        case faults.ReadTimeoutError():
+            return f"{peer} stopped answering: nothing came in the time allowed"
+        case faults.EmptyPoolError():
+            return f"{peer} was not asked: every connection allowed to it stayed in use"
+        case faults.ProtocolError():
+            return f"{peer} broke the connection: {_reason(error)}"
+        case _:
+            return f"{peer} could not be talked to ({type(error).__name__})"
+
+
+def _describe_tls(error: Exception, peer: str) -> str:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"{peer} showed a certificate that cannot be trusted: {cause.verify_message}"
+    return f"{peer} could not be talked to over TLS: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's or OpenSSL's own words; a peer's are left out, for they may repeat what we sent."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return str(cause.reason).lower().replace("_", " ")
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return "closed without an answer"
+        if isinstance(cause, http.client.IncompleteRead):
+            return "closed in the middle of the answer"
+        if isinstance(cause, http.client.HTTPException):
+            return f"its answer is not proper HTTP ({type(cause).__name__})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what led to it, innermost last; urllib3 keeps a cause as `__cause__`, `__context__` or argument."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.append(current)
+        yield current
+        linked = [current.__context__, current.__cause__, *current.args]
+        waiting += [each for each in linked if isinstance(each, BaseException)]
+
+
+class _SlicedReader(io.RawIOBase):
+    """The bytes of a socket, waited for in slices."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        # Public, and keeps the socket open until both the connection and this reader have let go of it.
+        self._raw = sock.makefile("rb", buffering=0)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        call = _in_wait.get()
+        if call is not None:
+            while not self._pending() and not self._poll.poll(_SLICE_MS):
+                call()
+        return self._raw.readinto(buffer)
+
+    def _pending(self) -> bool:
+        # Bytes that TLS has already decrypted do not make the descriptor readable.
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _SlicedSocket:
+    """The one method of a socket that http.client uses to read an answer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_SlicedReader(self._sock))
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_SlicedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection

@@ -1,0 +1,83 @@
+"""Holds a download to its times and rates."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.net.download import Limits
+
+
+class Watch:
+    """Judges one download by `limits`, from now on; only time spent waiting for the peer counts against its rate.
+
+    `checkpoint` says whether the caller still wants it, by returning or raising. Every method may raise what it raises,
+    and Retry in the name of `peer` when a limit is passed.
+    """
+
+    def __init__(self, limits: Limits, peer: str, checkpoint: Callable[[], None]) -> None:
+        self._limits = limits
+        self._peer = peer
+        self._checkpoint = checkpoint
+        self._deadline = time.monotonic() + limits.total_seconds
+        self._in_body = False
+
+    def begin_request(self) -> None:
+        """A request is about to be made: the peer may be silent for `read_seconds`."""
+        self._go_on()
+        self._asked = time.monotonic()
+        self._in_body = False
+
+    def begin_body(self) -> None:
+        """The head of the answer came: from now on the peer is held to its rate."""
+        self._in_body = True
+        self._window_waited = 0.0
+        self._window_bytes = 0
+        self._body_bytes = 0
+        self._body_began = self._asked = time.monotonic()
+
+    def waiting(self) -> None:
+        """Nothing came just now; to be called several times a second while that lasts."""
+        self._go_on()
+        waited = time.monotonic() - self._asked
+        if waited > self._limits.read_seconds:
+            raise Retry(f"{self._peer} stalled: it sent nothing for {self._limits.read_seconds:g} s")
+        if self._in_body:
+            self._judge(self._window_waited + waited)
+
+    def received(self, count: int) -> None:
+        """`count` bytes of the body came."""
+        self._window_waited += time.monotonic() - self._asked
+        self._window_bytes += count
+        self._body_bytes += count
+        if self._judge(self._window_waited):
+            self._window_waited, self._window_bytes = 0.0, 0
+
+    def before_more(self) -> None:
+        """More is about to be asked for; returns when it may be, which `max_rate` can delay by the time of a piece."""
+        self._go_on()
+        if self._limits.max_rate is not None:
+            ahead = self._body_began + self._body_bytes / self._limits.max_rate - time.monotonic()
+            time.sleep(max(ahead, 0.0))
+        self._asked = time.monotonic()
+
+    def _go_on(self) -> None:
+        self._checkpoint()
+        if time.monotonic() > self._deadline:
+            raise Retry(f"{self._peer} took longer than the {self._limits.total_seconds:g} s that a download may take")
+
+    def _judge(self, waited: float) -> bool:
+        """Whether the window is over; raises Retry when too little came in it."""
+        if waited < self._limits.rate_window_seconds:
+            return False
+        if self._window_bytes < self._limits.min_rate * waited:
+            raise Retry(
+                f"{self._peer} sends too slowly: {self._window_bytes / waited:.0f} bytes a second over {waited:.1f} s,"
+                f" where at least {self._limits.min_rate:.0f} are expected"
+            )
+        return True

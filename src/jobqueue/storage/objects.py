@@ -1,0 +1,228 @@
+"""The bucket that published objects live in: put, head, get, list and delete, over boto3.
+
+boto3 is kept from what S3-compatible stores trip over: it adds checksum headers and trailers only where an operation
+requires them (Backblaze B2 rejected them through 2025). Integrity stays with the signature, which covers the SHA-256 of
+each body and is verified by the store. Batch deletion is not used: it carries such a checksum whatever is configured.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
+
+from jobqueue.errors import Permanent, Retry
+from jobqueue.net.http import host_of
+from jobqueue.storage.failures import Failures, code_of, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from mypy_boto3_s3 import S3Client
+
+# How stores without versions answer when asked for them.
+_NO_VERSIONS = frozenset({"NotImplemented", "MethodNotAllowed", "XNotImplemented"})
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says of an object; `etag` without its quotes; what the store does not keep is empty or None."""
+
+    size_bytes: int
+    etag: str
+    modified: datetime
+    content_type: str | None
+    cache_control: str | None
+    content_disposition: str | None
+
+
+class Objects:
+    """One bucket at one S3-compatible store. Thread-safe; make it once, for making it costs about 0.1 s of CPU time.
+
+    `endpoint` (B2_ENDPOINT) is a URL, or a host, which means https. `connections` is the number of threads that use it.
+    A call tries `attempts` times on faults that pass, with growing pauses of up to a few seconds.
+
+    Every method raises Permanent, naming the variable to check, when the store refuses credentials, region or bucket or
+    does not accept the request; Retry, with `after` from Retry-After, when it is busy, unreachable or breaks off.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        key_id: str,
+        app_key: str,
+        bucket: str,
+        region: str,
+        *,
+        connections: int = 8,
+        attempts: int = 4,
+        connect_seconds: float = 5.0,
+        read_seconds: float = 30.0,
+    ) -> None:
+        url = endpoint if "://" in endpoint else f"https://{endpoint}"
+        self.bucket = bucket
+        self.host = host_of(url)
+        self._failures = Failures(self.host, bucket, secrets=(app_key, key_id))
+        self.client: S3Client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=url,
+            aws_access_key_id=key_id,
+            aws_secret_access_key=app_key,
+            region_name=region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": _addressing_style(url, bucket)},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                # Two to spare: a connection that is being given back must not cost its successor a TLS handshake.
+                max_pool_connections=connections + 2,
+                tcp_keepalive=True,
+                connect_timeout=connect_seconds,
+                read_timeout=read_seconds,
+            ),
+        )
+        # `Expect: 100-continue` saves sending a body that will be refused and costs every other put a round trip.
+        self.client.meta.events.unregister("before-call.s3", add_expect_header)
+
+    def __repr__(self) -> str:
+        return f"Objects({self.bucket} at {self.host})"
+
+    def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        content_type: str,
+        cache_control: str | None = None,
+        content_disposition: str | None = None,
+    ) -> int:
+        """Write `body`, or the file at that path, as the whole object `key`; returns its size in bytes.
+
+        Readers see the old object or the new one, never a part. Raises OSError when the file cannot be read.
+        """
+        optional = {"CacheControl": cache_control, "ContentDisposition": content_disposition}
+        headers = {name: value for name, value in optional.items() if value is not None}
+        if isinstance(body, Path):
+            with body.open("rb") as file:
+                return self._put(key, file, body.stat().st_size, content_type, headers)
+        return self._put(key, body, len(body), content_type, headers)
+
+    def _put(self, key: str, body: bytes | IO[bytes], size: int, content_type: str, headers: dict[str, Any]) -> int:
+        with self.calls("write objects"):
+            said = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, **headers)
+        # Every store answers a write with the ETag of what it wrote; a proxy's or a portal's empty 200 has none.
+        if not said.get("ETag"):
+            raise Retry(f"the store {self.host} did not confirm a write: its answer has no ETag")
+        return size
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What the store knows of `key`; None when there is no such object (or no such bucket: stores do not tell)."""
+        with self.calls("read objects"):
+            try:
+                said = self.client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if status_of(error) == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
+        return ObjectInfo(
+            size_bytes=said["ContentLength"],
+            etag=said.get("ETag", "").strip('"'),
+            modified=said["LastModified"],
+            content_type=said.get("ContentType"),
+            cache_control=said.get("CacheControl"),
+            content_disposition=said.get("ContentDisposition"),
+        )
+
+    def get(self, key: str, *, max_bytes: int = 1024 * 1024) -> bytes:
+        """The whole of a small object; raises Permanent when it is missing or larger than `max_bytes`."""
+        with self.calls("read objects"):
+            said = self.client.get_object(Bucket=self.bucket, Key=key)
+            with closing(said["Body"]) as body:
+                if said["ContentLength"] > max_bytes:
+                    raise Permanent(f"the object {key} is larger than the {max_bytes} bytes that may be read at once")
+                return body.read()
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys of all objects that start with `prefix`, in the store's order, a page of 1,000 at a time."""
+        pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix))
+        while True:
+            with self.calls("list objects"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Contents", ()):
+                yield entry["Key"]
+
+    def delete(self, key: str) -> None:
+        """Remove `key` with all its versions and markers, so that nothing of it is kept or billed; gone is no error.
+
+        A plain deletion frees nothing in a bucket that keeps versions, as those of Backblaze B2 always do: it hides them.
+        """
+        with self.calls("list and delete objects"):
+            versions = self._versions(key)
+            for version in versions:
+                self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+            if not versions and self.head(key) is not None:
+                self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def _versions(self, key: str) -> list[str]:
+        """The ids of all versions and markers of exactly `key`; none at a store that does not keep them."""
+        found: list[str] = []
+        try:
+            # The key sorts before every longer one, so that its versions come first.
+            for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key):
+                entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+                found += [entry["VersionId"] for entry in entries if entry["Key"] == key]
+                if any(entry["Key"] != key for entry in entries):
+                    break
+        except ClientError as error:
+            if code_of(error) in _NO_VERSIONS or status_of(error) in (
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                HTTPStatus.NOT_IMPLEMENTED,
+            ):
+                return []
+            raise
+        return found
+
+    def check(self) -> None:
+        """Write, read and delete a small object of a random key; raises as any call does, and when other bytes return."""
+        key = f"jobqueue-check/{uuid.uuid4()}"
+        written = key.encode()
+        self.put(key, written, content_type="text/plain", cache_control="no-store")
+        try:
+            if self.get(key) != written:
+                raise Permanent(f"the store {self.host} gave back other bytes than were written to it")
+        finally:
+            self.delete(key)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self.client.close()
+
+    def calls(self, action: str) -> AbstractContextManager[None]:
+        """Turns errors of calls on `client` made within into Permanent and Retry; `action` completes "the key may ..."."""
+        return self._failures.translated(action)
+
+
+def _addressing_style(url: str, bucket: str) -> Literal["path", "virtual"]:
+    """`path` where a host name before the endpoint's could not resolve or would not fit its certificate."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        named = "." in host and not host.endswith(".localhost")
+        return "virtual" if named and "." not in bucket else "path"
+    return "path"
