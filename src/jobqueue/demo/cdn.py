@@ -1,0 +1,90 @@
+"""The CDN: serves the bucket's objects to everybody, as the store describes them, by reading them with its own key."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from jobqueue.demo.loopback import LoopbackServer, Request, Response
+
+if TYPE_CHECKING:
+    from jobqueue.demo.object_store import ObjectStore
+
+_CHUNK = 256 * 1024
+_HEADERS = {
+    "ContentType": "Content-Type",
+    "CacheControl": "Cache-Control",
+    "ContentDisposition": "Content-Disposition",
+    "ContentRange": "Content-Range",
+    "ETag": "ETag",
+}
+
+
+def _is_key(key: str) -> bool:
+    """Whether `key` may be passed on: a store that keeps objects as files must not be asked for `..`."""
+    return key.isprintable() and not {"", ".", ".."} & set(key.split("/"))
+
+
+class Cdn(LoopbackServer):
+    """Serves object `k` of the store's bucket at `{url}/k`, with the type and caching it was stored with.
+
+    404 for what is not there, 502 when the store cannot be asked.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(self._serve)
+        self._store = store
+        self._client: Any = None
+
+    def start(self) -> None:
+        """Listen. The store must have been started, since its address is only known then."""
+        if self._client is None:
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=self._store.endpoint,
+                aws_access_key_id=self._store.key_id,
+                aws_secret_access_key=self._store.app_key,
+                region_name=self._store.region,
+                config=Config(
+                    connect_timeout=2,
+                    read_timeout=30,
+                    max_pool_connections=32,
+                    proxies={},
+                    retries={"total_max_attempts": 2},
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        super().start()
+
+    def stop(self) -> None:
+        """Stop listening and let go of the store."""
+        super().stop()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _serve(self, request: Request) -> Response:
+        key = request.path.removeprefix("/")
+        if not _is_key(key):
+            return Response.of(HTTPStatus.NOT_FOUND)
+        wanted = {"Bucket": self._store.bucket, "Key": key}
+        if "Range" in request.headers:
+            wanted["Range"] = request.headers["Range"]
+        try:
+            found = self._client.get_object(**wanted)
+        except ClientError as error:
+            code = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            known = {HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+            return Response.of(HTTPStatus(code) if code in known else HTTPStatus.BAD_GATEWAY)
+        except BotoCoreError:
+            return Response.of(HTTPStatus.BAD_GATEWAY)
+        headers = {name: str(found[field]) for field, name in _HEADERS.items() if field in found}
+        headers |= {"Accept-Ranges": "bytes", "Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+        status = HTTPStatus.PARTIAL_CONTENT if "ContentRange" in found else HTTPStatus.OK
+        body = found["Body"]
+        return Response(status, headers, found["ContentLength"], body.iter_chunks(_CHUNK), body.close)

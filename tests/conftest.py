@@ -1,0 +1,56 @@
+"""Real servers for the tests: one PostgreSQL and one S3-compatible store a session, one database a test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobqueue.demo.leash import reachable_folder, unprivileged_user
+from jobqueue.demo.object_store import ObjectStore
+from jobqueue.demo.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder for servers' files that the unprivileged user of a root session can reach, unlike pytest's own."""
+    folder = reachable_folder("jobqueue-tests-", unprivileged_user())
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    """The session's PostgreSQL server. Shared: a test that stops or restarts one starts its own."""
+    with Postgres(server_folder / "postgres") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template() -> str | None:
+    """The name of the database that each test's own is copied from; override it to start from more than an empty one."""
+    return None
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: str | None) -> Iterator[str]:
+    """libpq URL of a fresh database of the test's own; dropped afterwards, with whatever session is left in it."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    yield postgres.create_database(name, template=template)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def object_store(server_folder: Path) -> Iterator[ObjectStore]:
+    """The session's S3-compatible server. Shared: a test that stops it starts its own."""
+    with ObjectStore(server_folder / "store") as server:
+        yield server
