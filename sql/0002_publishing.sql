@@ -53,16 +53,19 @@ CREATE FUNCTION jobqueue.publish_status(job_status text, thumb_url text) RETURNS
 -- auction_files.publish_status follows the job, whoever changes it. A file that somebody holds locked is skipped here
 -- and caught up with by the worker (media/status.py): a host's open transaction must never stop a claim.
 CREATE FUNCTION jobqueue.follow_publish_job() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     UPDATE public.auction_files AS f
         SET publish_status = jobqueue.publish_status(NEW.status, f.thumb_url), updated_at = now()
         WHERE f.id = (
             SELECT l.id FROM public.auction_files AS l
-            WHERE l.id = NEW.file_id AND l.publish_status <> 'deleted'
+            WHERE l.id = NEW.file_id AND l.publish_status IS DISTINCT FROM 'deleted'
             FOR NO KEY UPDATE SKIP LOCKED)
           AND f.publish_status IS DISTINCT FROM jobqueue.publish_status(NEW.status, f.thumb_url);
     RETURN NULL;
+END $$;
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION jobqueue.follow_publish_job() SET search_path = %s', jobqueue.host_search_path());
 END $$;
 CREATE TRIGGER jobqueue_6_follow AFTER UPDATE ON public.publish_jobs FOR EACH ROW
     WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status <> 'completed')

@@ -49,6 +49,7 @@ class _Source:
     store: Store
     lanes: Lanes = field(default_factory=Lanes)
     drained: bool = False
+    asked: bool = True
     look_at: float = 0.0
     surveyed_at: float = 0.0
     forgotten_at: float = field(default_factory=time.monotonic)
@@ -88,6 +89,7 @@ class Claimer(Loop):
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
         self._backlog = False
+        self._first = 0
         self._woken = threading.Lock()
         self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
 
@@ -95,7 +97,7 @@ class Claimer(Loop):
         """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
         for source in self._sources:
             if queue is None or source.queue.name == queue:
-                source.look_at = 0.0
+                source.asked = True
         self.wake()
 
     def lanes(self, queue: str) -> tuple[list[int], list[int]]:
@@ -105,7 +107,7 @@ class Claimer(Loop):
     @property
     def idle(self) -> bool:
         """Whether nothing is due that this claimer could lease."""
-        return all(source.drained and not source.suspects and source.look_at > 0 for source in self._sources)
+        return all(source.drained and not source.suspects and not source.asked for source in self._sources)
 
     def finished(self, job: Job) -> None:
         """A job's thread is done with it: its slot is free."""
@@ -116,29 +118,36 @@ class Claimer(Loop):
         for source in self._sources:
             source.lanes.reset()
             source.drained = False
-            source.look_at = 0.0
+            source.asked = True
 
     def turn(self) -> float:
         self._give_back_unanswered()
         now = time.monotonic()
         for source in self._sources:
-            if now >= source.look_at:
+            if source.asked or now >= source.look_at:
                 source.drained = False
         if self._must_wait(now):
             return min(self._poll, 1.0)
-        open_sources = [source for source in self._sources if not source.drained]
-        if not open_sources:
-            return max(0.001, min(source.look_at for source in self._sources) - now)
+        # Each turn begins with the next queue, so that none is always served first.
+        self._first = (self._first + 1) % len(self._sources)
+        in_turn = self._sources[self._first :] + self._sources[: self._first]
         if self._backlog and self._pool.in_flight and self._pool.free < self._pool.size / 2:
             self._wake.wait(_PATIENCE)
         self._backlog = False
-        for source in open_sources:
+        more = False
+        for source in in_turn:
             if self.stopping:
                 return 0.0
-            self._serve(source)
-        # The next turn begins with the next queue.
-        self._sources.append(self._sources.pop(0))
-        return 0.0 if self._pool.free else 60.0
+            if not source.drained:
+                more = self._serve(source) or more
+        return 0.0 if more else self._rest()
+
+    def _rest(self) -> float:
+        """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""
+        until = [source.look_at for source in self._sources if source.drained]
+        if any(source.suspects for source in self._sources):
+            until.append(self._next_suspect_at)
+        return max(0.001, min(until) - time.monotonic()) if until else self._poll
 
     def _must_wait(self, now: float) -> bool:
         """Whether claiming is held up: by a job that runs alone, by a full pool, by outcomes that cannot be recorded."""
@@ -153,27 +162,31 @@ class Claimer(Loop):
                 return True
             self._run_suspect()
             return self._alone
-        return self._pool.free == 0 or self._completer.unrecorded > MOST_UNRECORDED
+        return self._pool.free <= 0 or self._completer.unrecorded > MOST_UNRECORDED
 
-    def _serve(self, source: _Source) -> None:
-        """Claim a batch from one queue; look around when it came back short, or when it is time to."""
+    def _serve(self, source: _Source) -> bool:
+        """Claim a batch from one queue; look around when it came back short, or when it is time to.
+
+        Returns whether there may be more to claim at once.
+        """
         now = time.monotonic()
         room = self._room(source)
         if room <= 0:
-            return
+            return False
         if now - source.forgotten_at > _FORGET_EVERY:
             source.lanes.reset()
             source.forgotten_at = now
         asked = next(size for size in _SIZES if size <= room)
         # Cleared before the claim: a notification that arrives during it asks for another look.
+        source.asked = False
         source.look_at = now + self._poll * random.uniform(0.8, 1.0)
         full = self._claim(source, asked) == asked
         if full:
             self._backlog = True
             if now - source.surveyed_at < _SURVEY_EVERY:
-                return
-        if not self._survey(source) and not full:
-            source.drained = True
+                return True
+        source.drained = not self._survey(source) and not full
+        return not source.drained
 
     def _room(self, source: _Source) -> int:
         free = self._pool.free
@@ -204,6 +217,10 @@ class Claimer(Loop):
             # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
             self._unanswered.append((source.store, token))
             raise
+        if self.stopping:
+            # The answer came after the order to stop: nothing of it is begun (see `last`).
+            self._unanswered.append((source.store, token))
+            return []
         jobs = [job for _, job in leased]
         if jobs:
             self._leases.hold(jobs)
@@ -245,7 +262,7 @@ class Claimer(Loop):
                 news = source.store.promote(self.link) > 0 or news
             else:
                 source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
-        return news or seen.suspects
+        return news
 
     def _give_back_unanswered(self) -> None:
         while self._unanswered:
@@ -254,3 +271,9 @@ class Claimer(Loop):
             self._unanswered.pop()
             if released:
                 log.info("claim_given_back", queue=store.description.name, jobs=released)
+
+    def last(self) -> None:
+        try:
+            self._give_back_unanswered()
+        except LOST as error:
+            log.warning("jobs_left_to_their_leases", error=str(error).strip())

@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from jobqueue.kernel.link import LOST
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
@@ -89,13 +91,34 @@ class Completer(Loop):
             if recorded or verb == "lost":
                 results: dict[JobId, str] = {outcome.job.id: _REPORTED[verb] for outcome in outcomes}
             else:
-                results = self._send(self._stores[queue], verb, outcomes)
+                results = self._recorded(self._stores[queue], verb, outcomes)
+            if verb in ("retry", "snooze", "release"):
+                self._entered(queue)
             self._leases.drop(outcome.job for outcome in outcomes)
             written = {id(outcome) for outcome in outcomes}
             self._batch = [outcome for outcome in self._batch if id(outcome) not in written]
             self._report(queue, outcomes, results)
-            if verb in ("retry", "snooze", "release"):
-                self._entered(queue)
+
+    def _recorded(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
+        """Send a group; when the database refuses it (a host's trigger or constraint may), one at a time.
+
+        What is refused alone is a failed attempt, and when that cannot be written either it is left to its lease:
+        one row that cannot be changed must not keep the others from being recorded.
+        """
+        try:
+            return self._send(store, verb, outcomes)
+        except LOST:
+            raise
+        except psycopg.Error as error:
+            if len(outcomes) > 1:
+                return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
+            [outcome] = outcomes
+            log.exception("outcome_refused", queue=outcome.job.queue, job_id=str(outcome.job.id), outcome=verb)
+            if verb != "complete":
+                return {}
+            reason = error.diag.message_primary or str(error).strip()
+            outcome.verb, outcome.error = "retry", f"the database refused to record the job's completion: {reason}"
+            return self._recorded(store, "retry", outcomes)
 
     def _send(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
         jobs = [outcome.job for outcome in outcomes]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
 
 from jobqueue.errors import LeaseLost
 from jobqueue.kernel.backoff import Reconnect
 from jobqueue.kernel.link import LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import threading
+    from collections.abc import Callable, Iterator, Mapping
 
     import psycopg
     from psycopg_pool import ConnectionPool
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from jobqueue.kernel.leases import Leases
     from jobqueue.kernel.queue import Job
     from jobqueue.kernel.store import Store
-
-Effects = "Callable[[psycopg.Cursor[Any]], None]"
 
 
 class Context:
@@ -67,6 +67,16 @@ class Context:
         finally:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
 
+    def read(self, query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of one query, in a transaction of its own. Waits for the database as `write` does, and raises as it does."""
+        found: list[tuple[Any, ...]] = []
+
+        def select(cursor: psycopg.Cursor[Any]) -> None:
+            found[:] = cursor.execute(query.encode(), params).fetchall()
+
+        self._transact(select)
+        return found
+
     def write(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
         """Run `effects` in a transaction that commits only while this holder has the job; the job goes on.
 
@@ -84,24 +94,41 @@ class Context:
         self.committed = True
 
     def _fenced(self, effects: Callable[[psycopg.Cursor[Any]], None], *, complete: bool) -> None:
+        fence = self._store.complete_within if complete else self._store.holds
+        attempts = 0
+
+        def fenced(cursor: psycopg.Cursor[Any]) -> None:
+            nonlocal attempts
+            attempts += 1
+            self._bound(cursor)
+            # The commit may have happened although its answer was lost: look before writing again.
+            if complete and attempts > 1 and self._store.find_completed(cursor, self.job):
+                return
+            if not fence(cursor, self.job):
+                raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
+            effects(cursor)
+
+        self._transact(fenced)
+
+    def _bound(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Have the server end this transaction when its client stands still in it for a lease.
+
+        It holds the job's row locked, and a client that was stopped or cut off would keep everybody else from the job.
+        """
+        milliseconds = str(int(self._leases.lease_seconds * 1000))
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [milliseconds])
+
+    def _transact(self, work: Callable[[psycopg.Cursor[Any]], None]) -> None:
+        """Run `work` in a transaction, again and again while the database is away and the lease may be acted on."""
         reconnect = Reconnect()
-        unanswered = False
         while True:
             self.checkpoint()
             try:
                 with self._pool.connection(timeout=5.0) as connection, connection.cursor() as cursor:
-                    if complete and unanswered and self._store.find_completed(cursor, self.job):
-                        return
-                    held = (
-                        self._store.complete_within(cursor, self.job)
-                        if complete
-                        else self._store.holds(cursor, self.job)
-                    )
-                    if not held:
-                        raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
-                    effects(cursor)
+                    work(cursor)
                 return
-            except LOST:
-                # The commit may have happened although its answer was lost: the next round looks before it writes.
-                unanswered = True
+            except (errors.QueryCanceled, errors.LockNotAvailable):
+                # The server is there and gave this work up: that is a failed attempt, not an absence to sit out.
+                raise
+            except (*LOST, errors.IdleInTransactionSessionTimeout):
                 self._interrupted.wait(reconnect.next())

@@ -45,6 +45,12 @@ class Heartbeat(Loop):
         self._shown_at = -1e9
         self._asked = False
         self._due_at = time.monotonic()
+        self._renewed_at = -1e9
+
+    @property
+    def current(self) -> bool:
+        """Whether leases were renewed lately: only then may this process judge that others were not."""
+        return time.monotonic() - self._renewed_at < self._leases.lease_seconds / 2
 
     def check(self) -> None:
         """Ask about every lease now: somebody says that one was revoked."""
@@ -61,6 +67,7 @@ class Heartbeat(Loop):
             still_held = self._stores[queue].renew(self.link, jobs, self._leases.lease_seconds)
             for job in self._leases.renewed(jobs, still_held, sent_at):
                 log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
+        self._renewed_at = now
         if now - self._shown_at >= min(10.0, self._interval):
             self.link.fetch(statement("beat_worker"), self._introduce())
             self._shown_at = now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from jobqueue.kernel.link import LOST
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.link import Link
     from jobqueue.kernel.meter import Meter
-    from jobqueue.kernel.queue import Queue
+    from jobqueue.kernel.queue import Chore, Queue
     from jobqueue.kernel.store import Store
 
 log = get_logger(__name__)
@@ -40,6 +41,7 @@ class Keeper(Loop):
         poll_seconds: float,
         due: Callable[[str | None], None],
         lanes: Callable[[str], tuple[list[int], list[int]]],
+        current: Callable[[], bool],
     ) -> None:
         super().__init__(link, meter)
         self._sources = sources
@@ -47,10 +49,14 @@ class Keeper(Loop):
         self._poll = poll_seconds
         self._due = due
         self._lanes = lanes
+        self._current = current
         self._measured_at = -1e9
         self._done_at: dict[tuple[str, str], float] = {}
 
     def turn(self) -> float:
+        if not self._current():
+            # After the database was away our own leases look as lost as anybody's: the heartbeat goes first.
+            return 0.1
         rest = self._poll
         for _, store in self._sources:
             rest = min(rest, self._rescue(store))
@@ -64,9 +70,19 @@ class Keeper(Loop):
                 key = (queue.name, chore.name)
                 if now - self._done_at.get(key, -1e9) >= chore.seconds:
                     self._done_at[key] = now
-                    chore.run(self.link)
+                    self._do(queue, chore)
                 rest = min(rest, max(0.0, self._done_at[key] + chore.seconds - now))
         return max(0.05, rest)
+
+    def _do(self, queue: Queue, chore: Chore) -> None:
+        try:
+            chore.run(self.link)
+        except LOST:
+            raise
+        except Exception as error:
+            # A chore that fails each time must not keep the others, and the rescue, from being done.
+            self.meter.database_error(error)
+            log.exception("chore_failed", queue=queue.name, chore=chore.name)
 
     def _rescue(self, store: Store) -> float:
         """Rescue one queue's lost jobs; returns the seconds until its next lease runs out, at most one poll."""
@@ -89,8 +105,6 @@ class Keeper(Loop):
 
     def _measure(self, queue: Queue, store: Store) -> None:
         depth = store.measure(self.link, self._lanes(queue.name))
-        self.meter.metrics.set_queue(
-            queue.name,
-            {"due": depth.due, "delayed": depth.delayed, "processing": depth.processing, "failed": depth.failed},
-            max(0.0, depth.oldest_due),
-        )
+        states = {"pending": depth.due + depth.delayed, "processing": depth.processing, "failed": depth.failed}
+        self.meter.metrics.set_queue(queue.name, states, max(0.0, depth.oldest_due))
+        self.meter.metrics.queue_due.labels(queue.name).set(depth.due)

@@ -23,6 +23,7 @@ a gap because there is nothing in them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Positions that concurrent claimers and inserters are typically in flight with; looking at them again costs nothing.
 SLACK = 1_000
@@ -30,7 +31,7 @@ SLACK = 1_000
 # Beyond this many lanes (a host that uses priorities as numbers, not as classes) the least used are forgotten.
 MOST_LANES = 64
 
-_LOWEST, _HIGHEST = -(2**31) - 1, 2**31
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -55,18 +56,21 @@ class Lanes:
 
     def claim_from(self) -> tuple[list[int], list[int]]:
         """Priorities, highest first, and the position each is claimed from."""
-        priorities = sorted(self._lanes, reverse=True)
-        return priorities, [self._lanes[p].fast for p in priorities]
+        lanes = self._highest_first()
+        return [priority for priority, _ in lanes], [lane.fast for _, lane in lanes]
 
     def survey_from(self) -> tuple[list[int], list[int]]:
-        """Priorities, highest first, and their safe floors."""
-        priorities = sorted(self._lanes, reverse=True)
-        return priorities, [self._lanes[p].safe for p in priorities]
+        """Priorities, highest first, and their safe floors. Callable from any thread."""
+        lanes = self._highest_first()
+        return [priority for priority, _ in lanes], [lane.safe for _, lane in lanes]
+
+    def _highest_first(self) -> list[tuple[int, _Lane]]:
+        return sorted(self._lanes.copy().items(), reverse=True)
 
     def gaps(self) -> tuple[list[int], list[int]]:
         """Open intervals of priorities that hold no known lane: (lows, highs), highest first."""
         edges = [_HIGHEST, *sorted(self._lanes, reverse=True), _LOWEST]
-        pairs = [(low, high) for high, low in zip(edges, edges[1:], strict=False) if high - low > 1]
+        pairs = [(low, high) for high, low in pairwise(edges) if high - low > 1]
         return [low for low, _ in pairs], [high for _, high in pairs]
 
     def claimed(self, priority: int, first_position: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobqueue.errors import Interrupted, LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from jobqueue.kernel.queue import Job, JobId
 
@@ -55,14 +55,14 @@ class Leases:
                 by_queue.setdefault(job.queue, []).append(job)
         return by_queue
 
-    def renewed(self, jobs: Iterable[Job], still_held: set[JobId], sent_at: float) -> list[Job]:
-        """Take in a renewal's answer; returns the jobs whose lease turned out to be lost."""
+    def renewed(self, jobs: Iterable[Job], still_held: Mapping[JobId, bool], sent_at: float) -> list[Job]:
+        """Take in a renewal's answer (see Store.renew); returns the jobs whose lease turned out to be lost."""
         lost = []
         with self._changed:
             for job in jobs:
-                if job.id in still_held:
+                if still_held.get(job.id):
                     job.renewed_at = sent_at
-                elif self._held.get((job.queue, job.id)) is job:
+                elif job.id not in still_held and self._held.get((job.queue, job.id)) is job:
                     job.lost = True
                     lost.append(job)
             self._changed.notify_all()

@@ -18,6 +18,19 @@ LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 
 
+def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
+    """Switch prepared statements off on a new connection that leads to a pooler, and leave no transaction open.
+
+    A pooler answers with a process id of its own invention at the start, and statements reach another process. Behind it
+    a prepared statement's name may mean what another client prepared: the wrong statement would run, without an error.
+    """
+    answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if answering != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
+    if not connection.autocommit:
+        connection.rollback()
+
+
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
@@ -36,9 +49,12 @@ class Link:
     def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
+            connection = psycopg.connect(
                 self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
             )
+            if self._prepare:
+                forbid_prepared_behind_pooler(connection)
+            self._connection = connection
             self.opened += 1
         return self._connection
 
@@ -59,7 +75,8 @@ class Link:
         connection = self.connection()
         self._busy_since = time.monotonic()
         try:
-            cursor = connection.execute(query, params)
+            # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+            cursor = connection.execute(query, params or {})
             return cursor.fetchall() if cursor.description else []
         except BaseException:
             if connection.closed or connection.broken:

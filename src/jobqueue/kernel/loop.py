@@ -88,6 +88,8 @@ class Loop:
             except Exception as error:
                 self.meter.database_error(error)
                 log.exception("loop_failed", loop=self.name, error=str(error).strip())
+                # The connection may be what is wrong: a prepared statement outlived a change of its table, say.
+                self.link.close()
                 self._stopping.wait(reconnect.next())
                 continue
             if away_since is not None:

@@ -75,8 +75,9 @@ class Pool:
                 self._unoccupied -= 1
                 if not self._waiting:
                     return
-                job = self._waiting.popleft()
+                # In this order, so that a reader without the lock never sees one job too few.
                 self._running += 1
+                job = self._waiting.popleft()
             try:
                 self._run(job)
             finally:

@@ -21,6 +21,9 @@ log = get_logger(__name__)
 # Longer messages are cut: the column is for people, the log has the rest.
 _LONGEST_ERROR = 2_000
 
+# Seconds. Whatever an origin asks for in Retry-After, the job is tried again within a month.
+_LONGEST_DELAY = 30 * 86_400.0
+
 
 class Runner:
     """Runs jobs of all queues, in whatever thread it is called. `redact` removes secrets from error messages."""
@@ -35,9 +38,15 @@ class Runner:
         began = time.perf_counter()
         with bind(queue=job.queue, job_id=str(job.id), attempt=job.attempt):
             verb, error, delay = self._attempt(queue, job, context)
-        message = None if error is None else self._redact(error)[:_LONGEST_ERROR]
+        message = None if error is None else _storable(self._redact(error))
         return Outcome(
-            job, verb, message, delay, time.perf_counter() - began, context.stages, recorded=context.committed
+            job,
+            verb,
+            message,
+            min(max(0.0, delay), _LONGEST_DELAY),
+            time.perf_counter() - began,
+            context.stages,
+            recorded=context.committed,
         )
 
     def _attempt(self, queue: Queue, job: Job, context: Context) -> tuple[Verb, str | None, float]:
@@ -56,7 +65,7 @@ class Runner:
             case Permanent():
                 return "fail", str(error), 0.0
             case Snooze():
-                return "snooze", str(error), max(0.0, error.seconds)
+                return "snooze", str(error), error.seconds
             case Cancelled():
                 return "cancel", str(error), 0.0
             case Interrupted():
@@ -64,9 +73,14 @@ class Runner:
             case LeaseLost():
                 return "lost", str(error), 0.0
             case Retry():
-                after = queue.backoff.delay(job.retry_count) if error.after is None else max(0.0, error.after)
+                after = queue.backoff.delay(job.retry_count) if error.after is None else error.after
                 return "retry", str(error), after
             case _:
                 log.error("handler_raised", exc_info=error)
                 text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 return "retry", text, queue.backoff.delay(job.retry_count)
+
+
+def _storable(message: str) -> str:
+    """The message as a text column takes it: no NUL, nothing that is not Unicode, not too long."""
+    return message.replace("\0", "").encode(errors="replace").decode()[:_LONGEST_ERROR]

@@ -39,7 +39,7 @@ class Statements:
     """
 
     def __init__(self, description: Description, columns: tuple[str, ...]) -> None:
-        self._values: dict[str, sql.Composable] = {
+        values: dict[str, sql.Composable] = {
             "table": sql.SQL(description.table),
             "id_type": sql.SQL(description.id_type),
             "columns": sql.SQL(", ").join([sql.SQL("t.") + sql.Identifier(column) for column in columns])
@@ -48,7 +48,9 @@ class Statements:
             "cap": sql.Literal(COUNT_CAP + 1),
         }
         for word in ("pending", "processing", "completed", "failed", "cancelled"):
-            self._values[word] = sql.Literal(getattr(description, word))
+            values[word] = sql.Literal(getattr(description, word))
+        # A percent sign in a name would be taken for a parameter.
+        self._values = {key: sql.SQL(value.as_string(None).replace("%", "%%")) for key, value in values.items()}
         self._rendered: dict[tuple[str, int | None], bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:

@@ -122,9 +122,10 @@ class Store:
 
     # Holding
 
-    def renew(self, link: Link, held: Sequence[Job], lease: float) -> set[JobId]:
-        """Extend leases; returns the ids that are still held."""
-        return {row[0] for row in link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease})}
+    def renew(self, link: Link, held: Sequence[Job], lease: float) -> dict[JobId, bool]:
+        """Extend leases; returns the ids that are still held, and whether each was extended: one whose row somebody
+        has locked is not."""
+        return dict(link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease}))
 
     def holds(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
         """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
@@ -147,17 +148,17 @@ class Store:
         self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]
     ) -> dict[JobId, bool]:
         """Record failed attempts; returns for each id recorded whether it has failed for good."""
-        params = {**_pairs(jobs), "delays": list(delays), "errors": list(errors)}
+        params = _pairs(jobs, delays=delays, errors=errors)
         return dict(link.fetch(self._sql("retry_jobs"), params))
 
     def fail(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("fail_jobs"), {**_pairs(jobs), "errors": list(errors)})}
+        return {row[0] for row in link.fetch(self._sql("fail_jobs"), _pairs(jobs, errors=errors))}
 
     def cancel(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("cancel_jobs"), {**_pairs(jobs), "errors": list(errors)})}
+        return {row[0] for row in link.fetch(self._sql("cancel_jobs"), _pairs(jobs, errors=errors))}
 
     def snooze(self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]) -> set[JobId]:
-        params = {**_pairs(jobs), "delays": list(delays), "errors": list(errors)}
+        params = _pairs(jobs, delays=delays, errors=errors)
         return {row[0] for row in link.fetch(self._sql("snooze_jobs"), params)}
 
     def release(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
@@ -185,5 +186,8 @@ class Store:
         return Depth(due, delayed, processing, failed, float(row[4]))
 
 
-def _pairs(jobs: Sequence[Job]) -> dict[str, Any]:
-    return {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs]}
+def _pairs(jobs: Sequence[Job], **more: Sequence[Any]) -> dict[str, Any]:
+    """Parallel arrays in the order of ids: statements that lock the same rows in the same order do not deadlock."""
+    order = sorted(range(len(jobs)), key=lambda n: jobs[n].id)
+    arrays = {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs], **more}
+    return {name: [values[n] for n in order] for name, values in arrays.items()}

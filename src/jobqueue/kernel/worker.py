@@ -20,7 +20,7 @@ from jobqueue.kernel.context import Context
 from jobqueue.kernel.heartbeat import Heartbeat
 from jobqueue.kernel.keeper import Keeper
 from jobqueue.kernel.leases import Leases
-from jobqueue.kernel.link import LOST, Link
+from jobqueue.kernel.link import LOST, Link, forbid_prepared_behind_pooler
 from jobqueue.kernel.listener import Listener
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.pool import Pool
@@ -84,7 +84,7 @@ class Worker:
         self._pool = Pool(options.concurrency, self._run, self._freed)
         self._interrupted = threading.Event()
         self._draining = threading.Event()
-        self._hurry = threading.Event()
+        self._hurried = False
         self._stopped = threading.Event()
         self._links: list[Link] = []
         self._stores: dict[str, Store] = {}
@@ -94,6 +94,7 @@ class Worker:
             min_size=0,
             max_size=max(2, min(options.concurrency, 8)),
             kwargs={"prepare_threshold": None if options.pooled else 5},
+            configure=None if options.pooled else forbid_prepared_behind_pooler,
             check=ConnectionPool.check_connection,
             max_idle=60.0,
             open=False,
@@ -106,8 +107,10 @@ class Worker:
         """Start all loops. Waits for the database if it is away; raises UnknownQueue when a queue's table was never
         adopted, psycopg.Error when the database refuses us."""
         link = self._link("start")
-        self._stores = {queue.name: Store(self._describe(link, queue), queue.columns) for queue in self._queues}
-        link.close()
+        try:
+            self._stores = {queue.name: Store(self._describe(link, queue), queue.columns) for queue in self._queues}
+        finally:
+            link.close()
         sources = [(queue, self._stores[queue.name]) for queue in self._queues]
         self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
         self.metrics.worker_concurrency.set(self._options.concurrency)
@@ -126,6 +129,7 @@ class Worker:
             self._link("keep"), self._meter, sources,
             lease_seconds=self._options.lease_seconds, poll_seconds=self._options.poll_seconds,
             due=self._claimer.due, lanes=self._claimer.lanes,
+            current=lambda: self._heartbeat.current,
         )  # fmt: skip
         self._listener = Listener(
             self._link("listen", direct=True), self._meter, self._claimer.due, self._heartbeat.check
@@ -154,7 +158,7 @@ class Worker:
         finished = self._wait_idle(timeout)
         if not finished:
             self._interrupted.set()
-            finished = self._pool.wait_idle(0.2 if self._hurry.is_set() else _NOTICE)
+            finished = self._pool.wait_idle(0.2 if self._hurried else _NOTICE)
         self._completer.flush(5.0)
         if not finished:
             abandoned = [job for jobs in self._leases.older_than(-1.0).values() for job in jobs]
@@ -163,6 +167,8 @@ class Worker:
         for loop in (self._keeper, self._listener, self._completer):
             loop.stop()
         self._completer.join(10.0)
+        for loop in (self._keeper, self._listener):
+            loop.join(1.0)
         self._heartbeat.stop()
         self._heartbeat.join(3.0)
         self._stopped.set()
@@ -172,27 +178,41 @@ class Worker:
         return finished
 
     def hurry(self) -> None:
-        """End a drain under way now: do not wait for jobs any longer. Callable from a signal handler's thread."""
-        self._hurry.set()
+        """End a start or a drain under way now: wait for the database or for jobs no longer.
 
-    def run_once(self, timeout: float | None = None) -> None:
-        """Start, work on everything that is due, and stop. Raises TimeoutError after `timeout` seconds."""
+        May be called from a signal handler: it takes no lock.
+        """
+        self._hurried = True
+
+    def run_once(
+        self, timeout: float | None = None, *, stop: Callable[[], bool] = lambda: False, drain_seconds: float = 30.0
+    ) -> bool:
+        """Start, work on everything that is due or until `stop()`, and drain; returns what `drain` does.
+
+        Raises TimeoutError after `timeout` seconds, and as `start` does.
+        """
         self.start()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while not self.idle:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError("there is still work that is due")
-                self._hurry.wait(0.02)
-                if self._hurry.is_set():
+                time.sleep(0.02)
+                if self._hurried or stop():
                     break
         finally:
-            self.drain(30.0)
+            finished = self.drain(drain_seconds)
+        return finished
 
     @property
     def idle(self) -> bool:
         """Whether nothing is due and nothing is in flight."""
         return self._claimer.idle and not self._pool.in_flight and not self._completer.unrecorded and self._claimer.idle
+
+    @property
+    def started(self) -> bool:
+        """Whether the loops have been started: before that the worker may be waiting for the database."""
+        return bool(self._loops)
 
     @property
     def draining(self) -> bool:
@@ -226,7 +246,10 @@ class Worker:
                 return describe(link, queue.name)
             except LOST as error:
                 log.warning("database_away", loop="start", error=str(error).strip())
-                if self._hurry.wait(reconnect.next()):
+                until = time.monotonic() + reconnect.next()
+                while time.monotonic() < until and not self._hurried:
+                    time.sleep(0.05)
+                if self._hurried:
                     raise
 
     def _introduce(self) -> dict[str, Any]:
@@ -269,7 +292,7 @@ class Worker:
     def _wait_idle(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while not self._pool.wait_idle(0.1):
-            if time.monotonic() >= deadline or self._hurry.is_set():
+            if time.monotonic() >= deadline or self._hurried:
                 return False
         return True
 

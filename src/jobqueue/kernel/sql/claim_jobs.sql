@@ -1,5 +1,5 @@
 -- Leases up to {limit} due jobs, highest lane first, each lane from its floor.
--- in: priorities int[], floors bigint[] (pairs, in the order to claim), token uuid, worker, lease seconds
+-- in: priorities bigint[], floors bigint[] (pairs, in the order to claim), token uuid, worker, lease seconds
 -- out: one row a job. Locks only the rows it returns.
 -- Plan: one descent of the claim index a lane, then the primary key. The limit is a literal so that a cached plan knows
 -- it; the ARRAY makes an initplan, so that rows are locked once and the update can only go by primary key.
@@ -12,7 +12,7 @@ SET status = {processing},
     updated_at = clock_timestamp()
 WHERE t.id = ANY (ARRAY(
     SELECT job.id
-    FROM unnest(%(priorities)s::int[], %(floors)s::bigint[]) AS lane (priority, floor)
+    FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) AS lane (priority, floor)
     CROSS JOIN LATERAL (
         SELECT c.id
         FROM {table} AS c

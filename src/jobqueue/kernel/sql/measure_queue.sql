@@ -7,7 +7,7 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM {table} WHERE status = {failed} LIMIT {cap}) AS failed),
     coalesce((
         SELECT max(extract(epoch FROM statement_timestamp() - head.run_after))::float8
-        FROM unnest(%(priorities)s::int[], %(floors)s::bigint[]) AS lane (priority, floor)
+        FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) AS lane (priority, floor)
         CROSS JOIN LATERAL (
             SELECT c.run_after FROM {table} AS c
             WHERE c.status = {pending} AND c.position IS NOT NULL

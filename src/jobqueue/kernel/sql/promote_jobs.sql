@@ -1,14 +1,18 @@
 -- Gives delayed jobs that have become due a position, oldest first, at the end of their lanes.
--- out: how many. Locks the rows it changes. Plan: the delayed index, then the primary key.
+-- out: how many. Locks the rows it changes, which gives the transaction its number before a position is drawn.
+-- Plan: the delayed index, then the primary key. The ARRAY makes an initplan, whose order unnest keeps.
 WITH promoted AS (
     UPDATE {table} AS t
-    SET position = nextval('jobqueue.position')
-    WHERE t.id = ANY (ARRAY(
-        SELECT c.id FROM {table} AS c
-        WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
-          AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
-        ORDER BY c.run_after
-        LIMIT 1000
-        FOR NO KEY UPDATE SKIP LOCKED))
+    SET position = due.position
+    FROM (
+        SELECT ids.id, nextval('jobqueue.position') AS position
+        FROM unnest(ARRAY(
+            SELECT c.id FROM {table} AS c
+            WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
+              AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
+            ORDER BY c.run_after
+            LIMIT 1000
+            FOR NO KEY UPDATE SKIP LOCKED)) AS ids (id)) AS due
+    WHERE t.id = due.id
     RETURNING 1)
 SELECT count(*) FROM promoted

@@ -1,9 +1,12 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
 -- in: lease seconds. out: id, who held it, whether it has failed for good. Locks the rows it changes.
+-- A job without a token was never claimed by a worker of ours (see lease_orphans): its attempt is not one of ours, is not
+-- charged, and so the job runs again whatever its counts were.
 -- After a restart of the database holders get one lease to come back: it was not they who went away.
 -- Plan: the lease index, in order of expiry.
 WITH lost AS MATERIALIZED (
-    SELECT c.id, c.locked_by
+    SELECT c.id, c.locked_by, (c.lease_token IS NOT NULL)::int AS charge,
+           c.lease_token IS NOT NULL AND c.retry_count + 1 >= c.max_retries AS exhausted
     FROM {table} AS c
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
       AND statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
@@ -11,20 +14,22 @@ WITH lost AS MATERIALIZED (
     LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE {table} AS t
-SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
-    retry_count = t.retry_count + 1,
-    crash_count = t.crash_count + 1,
-    run_after = CASE WHEN t.retry_count + 1 >= t.max_retries THEN t.run_after ELSE clock_timestamp() END,
-    completed_at = CASE WHEN t.retry_count + 1 >= t.max_retries THEN clock_timestamp() END,
+SET status = CASE WHEN lost.exhausted THEN {failed} ELSE {pending} END,
+    retry_count = t.retry_count + lost.charge,
+    crash_count = t.crash_count + lost.charge,
+    run_after = CASE WHEN lost.exhausted THEN t.run_after ELSE clock_timestamp() END,
+    completed_at = CASE WHEN lost.exhausted THEN clock_timestamp() END,
     updated_at = clock_timestamp(),
     lease_token = NULL,
     lease_expires_at = NULL,
     locked_by = NULL,
-    error_message = format('the worker %%s died or was cut off while it ran this job (attempt %%s of %%s)%%s',
-                           coalesce(lost.locked_by, 'that held it'), t.retry_count + 1, t.max_retries,
-                           CASE WHEN t.crash_count + 1 >= 2
-                                THEN format('; it happened %%s times in a row, so the job itself may kill its worker', t.crash_count + 1)
-                                ELSE '' END)
+    error_message = CASE WHEN lost.charge = 0
+        THEN 'the job was in progress without a lease: whatever ran it before is gone'
+        ELSE format('the worker %%s died or was cut off while it ran this job (attempt %%s of %%s)%%s',
+                    coalesce(lost.locked_by, 'that held it'), t.retry_count + 1, t.max_retries,
+                    CASE WHEN t.crash_count + 1 >= 2
+                         THEN format('; it happened %%s times in a row, so the job itself may kill its worker', t.crash_count + 1)
+                         ELSE '' END) END
 FROM lost
 WHERE t.id = lost.id
 RETURNING t.id, coalesce(lost.locked_by, ''), t.status = {failed}

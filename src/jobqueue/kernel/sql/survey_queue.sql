@@ -1,7 +1,7 @@
 -- Looks, without locking, at what a claim from the floors would not see.
--- in: priorities int[], floors bigint[] (known lanes and their safe floors), lows int[], highs int[] (the gaps between)
+-- in: priorities, floors (known lanes and their safe floors), lows, highs (the gaps between), all bigint[]
 -- out: one row: first pending position of each known lane at or above its floor (bigint[], NULL where there is none),
---      a priority in each gap that has a due job (int[]), seconds until the next delayed job (NULL: none),
+--      a priority in each gap that has a due job, seconds until the next delayed job (NULL: none),
 --      whether a suspect is due, the oldest transaction still running, the last position drawn.
 -- Plan: index probes only; the claim index once a lane and once a gap, the delayed index twice.
 SELECT
@@ -10,7 +10,7 @@ SELECT
                 WHERE c.status = {pending} AND c.position IS NOT NULL
                   AND c.priority = lane.priority AND c.position >= lane.floor
                 ORDER BY c.position LIMIT 1)
-        FROM unnest(%(priorities)s::int[], %(floors)s::bigint[]) WITH ORDINALITY AS lane (priority, floor, n)
+        FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) WITH ORDINALITY AS lane (priority, floor, n)
         ORDER BY lane.n),
     ARRAY(
         SELECT found.priority

@@ -1,0 +1,14 @@
+-- Makes jobs pending again, as if they had never been tried. in: ids, and what the filters ask for.
+-- out: id, whether it is pending: a job with a pending twin ends cancelled instead. Locked rows are left out.
+-- Plan: the index on id. The states and filters are looked at again under the lock.
+UPDATE {table} AS job
+SET status = {pending},
+    retry_count = 0,
+    crash_count = 0,
+    run_after = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE job.id = ANY (ARRAY(
+    SELECT t.id FROM {table} AS t
+    WHERE {source} AND {matches}
+    FOR NO KEY UPDATE SKIP LOCKED))
+RETURNING job.id, job.status = {pending}
