@@ -7,15 +7,14 @@ its log field and of its metric's label: download, decode, encode, upload, commi
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue.errors import Cancelled
 from jobqueue.kernel import Chore, Queue
 from jobqueue.media import orphans, status
+from jobqueue.media.scratch import Scratch
 from jobqueue.media.source import open_source
 from jobqueue.media.variants import RECIPE, Variant, render
 
@@ -58,6 +57,7 @@ class Publisher:
         max_pixels: int,
         concurrency: int,
     ) -> None:
+        self._scratch = Scratch()
         self._origin = origin
         self._objects = objects
         self._budget = budget
@@ -83,8 +83,8 @@ class Publisher:
         file is gone, and what the context raises.
         """
         file = self._file(job, context)
-        with tempfile.TemporaryDirectory(prefix="jobqueue-") as folder:
-            source = Path(folder) / "source"
+        with self._scratch.folder() as folder:
+            source = folder / "source"
             with context.stage("download"):
                 fetched = self._origin.fetch(
                     file.source_key,
@@ -109,8 +109,9 @@ class Publisher:
             context.commit(lambda cursor: self._name(cursor, job, fetched, probe, prefix))
 
     def close(self) -> None:
-        """Give up uploads that have not begun."""
+        """Give up uploads that have not begun, and remove temporary files."""
         self._uploads.shutdown(wait=False, cancel_futures=True)
+        self._scratch.close()
 
     def _file(self, job: Job, context: Context) -> _File:
         rows = context.read(

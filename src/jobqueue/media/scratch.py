@@ -1,0 +1,72 @@
+"""Temporary files that do not outlive a killed worker.
+
+A process that is killed cannot remove its files, and a worker that is killed often would fill the disk. So each process
+keeps its files in one folder under the temporary folder and holds a lock on it, which ends with the process whatever
+ends it. A process that starts removes folders whose lock nobody holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = get_logger(__name__)
+
+_PREFIX: Final = "jobqueue-work-"
+_LOCK: Final = ".lock"
+
+
+class Scratch:
+    """This process's folder for files in work, below TMPDIR. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        """Make the folder and remove those of processes that are gone. Raises OSError when it cannot be made."""
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # The lock gets its name when it is held already: nobody can find it free.
+        unnamed = self.path / "lock"
+        self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / _LOCK)
+        self._sweep()
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A new folder that is removed, with what is in it, at the end of the block."""
+        with tempfile.TemporaryDirectory(dir=self.path, ignore_cleanup_errors=True) as path:
+            yield Path(path)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def _sweep(self) -> None:
+        for path in self.path.parent.glob(f"{_PREFIX}*"):
+            if path != self.path and _abandoned(path):
+                shutil.rmtree(path, ignore_errors=True)
+                log.info("scratch_removed", folder=path.name)
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether the process that made `path` is gone. A folder of another user, or one just being made, is left alone."""
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
