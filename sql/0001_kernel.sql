@@ -1,6 +1,6 @@
 -- The kernel: what turns a host's table into a queue.
 --
--- A queue is the host's own table. jobqueue.adopt() adds the lifecycle columns, three small indexes and a
+-- A queue is the host's own table. jobqueue.adopt() adds the lifecycle columns, a few small indexes and a
 -- handful of triggers; the worker does the rest. Everything of ours lives in the schema jobqueue.
 
 CREATE SCHEMA IF NOT EXISTS jobqueue;
@@ -410,6 +410,7 @@ BEGIN
 
     PERFORM jobqueue.ensure_index(rel, 'claim', format('(priority, position) WHERE status = %L AND position IS NOT NULL', pending));
     PERFORM jobqueue.ensure_index(rel, 'delayed', format('(run_after) WHERE status = %L AND position IS NULL', pending));
+    PERFORM jobqueue.ensure_index(rel, 'suspect', format('(run_after) WHERE status = %L AND position IS NULL AND crash_count > 0', pending));
     PERFORM jobqueue.ensure_index(rel, 'lease', format('(lease_expires_at) WHERE status = %L', processing));
     PERFORM jobqueue.ensure_index(rel, 'failed', format('(completed_at) WHERE status = %L', failed));
 

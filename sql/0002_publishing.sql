@@ -26,6 +26,7 @@ SELECT jobqueue.admit_words('public.auction_files', 'publish_status',
 SELECT jobqueue.admit_worker('public.auction_files');
 CREATE INDEX IF NOT EXISTS auction_files_cdn_key_prefix ON public.auction_files (cdn_key_prefix)
     WHERE cdn_key_prefix IS NOT NULL;
+CREATE INDEX IF NOT EXISTS auction_files_source_key ON public.auction_files USING hash (source_key);
 CREATE INDEX IF NOT EXISTS auction_files_publishing ON public.auction_files (id) WHERE publish_status = 'processing';
 
 CREATE TABLE IF NOT EXISTS public.publish_jobs (

@@ -31,7 +31,8 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(server_folder: Path) -> Iterator[Postgres]:
     """The session's PostgreSQL server. Shared: a test that stops or restarts one starts its own."""
-    with Postgres(server_folder / "postgres") as server:
+    # Databases come and go here by the hundred, and each costs a checkpoint; durability is tested on servers of their own.
+    with Postgres(server_folder / "postgres", settings={"fsync": "off", "full_page_writes": "off"}) as server:
         yield server
 
 

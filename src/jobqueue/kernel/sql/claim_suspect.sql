@@ -1,6 +1,6 @@
 -- Leases one suspect: a job whose workers keep dying, which the claimer runs with nothing beside it.
 -- in: token uuid, worker, lease seconds. out: as claim_jobs. Locks the row it returns.
--- Plan: the delayed index. Once everything due has been promoted, only suspects are left below now() in it.
+-- Plan: the suspect index, whose predicate crash_count > 0 repeats: it holds next to nothing.
 UPDATE {table} AS t
 SET status = {processing},
     lease_token = %(token)s::uuid,
@@ -12,10 +12,10 @@ WHERE t.id = ANY (ARRAY(
     SELECT c.id
     FROM {table} AS c
     WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
-      AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
+      AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
     ORDER BY c.run_after
     LIMIT 1
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING t.id, t.priority, coalesce(t.position, 0), t.retry_count, t.max_retries, t.crash_count,
-          extract(epoch FROM clock_timestamp() - t.run_after)::float8, {columns}
+          extract(epoch FROM clock_timestamp() - greatest(t.run_after, clock_timestamp() - interval '1 year'))::float8, {columns}

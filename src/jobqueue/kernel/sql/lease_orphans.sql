@@ -1,11 +1,13 @@
 -- Gives rows that are in progress without a lease (left by a predecessor, or set by hand) one lease to end in:
--- rescue takes them when it runs out. in: lease seconds. out: how many. Plan: the lease index, its NULLs.
+-- rescue takes them when it runs out. in: lease seconds. out: how many. Plan: the lease index, its NULLs (the order,
+-- which says nothing, keeps the planner from a host's index on the status).
 WITH orphans AS (
     UPDATE {table} AS t
     SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE t.id = ANY (ARRAY(
         SELECT c.id FROM {table} AS c
         WHERE c.status = {processing} AND c.lease_expires_at IS NULL
+        ORDER BY c.lease_expires_at
         LIMIT 500
         FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING 1)

@@ -1,5 +1,5 @@
 -- Seconds until the first lease runs out (NULL: none is held). Plan: the lease index.
-SELECT extract(epoch FROM c.lease_expires_at - clock_timestamp())::float8
+SELECT extract(epoch FROM least(c.lease_expires_at, clock_timestamp() + interval '1 year') - clock_timestamp())::float8
 FROM {table} AS c
 WHERE c.status = {processing} AND c.lease_expires_at IS NOT NULL
 ORDER BY c.lease_expires_at

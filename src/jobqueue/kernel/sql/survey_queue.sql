@@ -3,7 +3,7 @@
 -- out: one row: first pending position of each known lane at or above its floor (bigint[], NULL where there is none),
 --      a priority in each gap that has a due job, seconds until the next delayed job (NULL: none),
 --      whether a suspect is due, the oldest transaction still running, the last position drawn.
--- Plan: index probes only; the claim index once a lane and once a gap, the delayed index twice.
+-- Plan: index probes only; the claim index once a lane and once a gap, the delayed and the suspect index once.
 SELECT
     ARRAY(
         SELECT (SELECT c.position FROM {table} AS c
@@ -19,12 +19,12 @@ SELECT
             SELECT c.priority FROM {table} AS c
             WHERE c.status = {pending} AND c.position IS NOT NULL AND c.priority > gap.low AND c.priority < gap.high
             ORDER BY c.priority DESC LIMIT 1) AS found),
-    (SELECT extract(epoch FROM c.run_after - clock_timestamp())::float8 FROM {table} AS c
+    (SELECT extract(epoch FROM least(c.run_after, clock_timestamp() + interval '1 year') - clock_timestamp())::float8 FROM {table} AS c
      WHERE c.status = {pending} AND c.position IS NULL
        AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
      ORDER BY c.run_after LIMIT 1),
     EXISTS (SELECT FROM {table} AS c
             WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
-              AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)),
+              AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     (SELECT last_value FROM jobqueue.position)

@@ -1,0 +1,1 @@
+"""The command line: one module a noun, each of which imports what its commands need only when they run."""

@@ -1,0 +1,132 @@
+"""Where output goes: tables for a person at a terminal, tab-separated lines for a pipe, JSON when it is asked for.
+
+Standard output carries the answer and standard error everything about it, so that the one can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.console import Console
+    from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+_WIDE = 10_000
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(?:[0-9]{1,6}[smhdw])+")
+
+# json.dumps leaves these as they are, and a terminal obeys them.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def at_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def console(*, err: bool = False, width: int | None = None) -> Console:
+    """A terminal to draw on. Colour goes where the terminal has it and NO_COLOR is not set."""
+    from rich.console import Console
+
+    return Console(stderr=err, highlight=False, width=width)
+
+
+def table(*headings: str) -> Table:
+    """An empty table; a heading that starts with '>' is of a column of numbers, one with '!' of text that may be wrapped."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for heading in headings:
+        kind, text = (heading[0], heading[1:]) if heading[:1] in (">", "!") else ("", heading)
+        made.add_column(
+            text,
+            justify="right" if kind == ">" else "left",
+            vertical="top",
+            no_wrap=kind != "!",
+            overflow="fold",
+            min_width=12 if kind == "!" else None,
+        )
+    return made
+
+
+def draw(drawn: Table) -> None:
+    """Print a table so that no cell is cut: on a terminal that is too narrow its lines run on instead."""
+    # A table is measured within the width of its console: only a wide one tells what it needs.
+    needed = console(width=_WIDE).measure(drawn).minimum
+    console(width=max(needed, console().width)).print(drawn)
+
+
+def print_rows(rows: Iterable[Iterable[object]]) -> None:
+    """Print one line a row, its values separated by tabs; None is an empty value."""
+    for row in rows:
+        typer.echo("\t".join(_plain(value) for value in row))
+
+
+def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
+    """Print one JSON document: times in UTC as RFC 3339 has them, ids as strings."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False, default=_as_json)
+    typer.echo(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def note(text: str) -> None:
+    """Say something about the answer, on standard error."""
+    typer.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Escape what would move the cursor, colour the screen or start a line of its own."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def stamp(moment: datetime | None) -> str | None:
+    """A time in UTC, as RFC 3339 has it, to the millisecond."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(seconds: float) -> str:
+    """A length of time for a person: 42s, 3m, 2h, 5d. Never longer than it was."""
+    whole = max(0, int(seconds))
+    unit = "d" if whole >= 86_400 else "h" if whole >= 3600 else "m" if whole >= 60 else "s"
+    return f"{whole // _UNITS[unit]}{unit}"
+
+
+def jobs_of(number: int, queue: str, *, exact: bool = True) -> str:
+    """`1 job of emails`, `12 jobs of emails`, `more than 10,000 jobs of emails`."""
+    return f"{'' if exact else 'more than '}{number:,} {'job' if number == 1 else 'jobs'} of {queue}"
+
+
+def duration(text: str) -> timedelta:
+    """Read `90d`, `2h`, `1h30m`. Raises typer.BadParameter."""
+    if not _DURATION.fullmatch(text.strip()):
+        raise typer.BadParameter("must be a length of time such as 30s, 15m, 2h, 90d or 1w")
+    parts = re.findall(r"([0-9]+)([smhdw])", text)
+    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return printable((stamp(value) or "") if isinstance(value, datetime) else str(value))
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | memoryview):
+        return f"<{len(value)} bytes>"
+    return str(value)

@@ -1,0 +1,133 @@
+"""How jobs look: as a table, as lines and as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from jobqueue.cli.console import at_terminal, draw, print_rows, printable, span, stamp, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobqueue.kernel.inspector import Listed
+    from jobqueue.kernel.selection import Adopted
+
+COLOURS = {
+    "pending": "yellow",
+    "processing": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "bright_black",
+}
+
+
+def show_jobs(queue: Adopted, jobs: Sequence[Listed]) -> None:
+    """Print jobs, one a line: a table on a terminal, otherwise id, status, priority, retry_count, max_retries, run_after,
+    created_at, started_at, completed_at, kind and error_message between tabs."""
+    if not at_terminal():
+        print_rows(
+            (
+                job.id, queue.state(job.status) or job.status, job.priority, job.retry_count, job.max_retries,
+                job.run_after, job.created_at, job.started_at, job.completed_at, job.kind, job.error_message,
+            )
+            for job in jobs
+        )  # fmt: skip
+        return
+    from rich.text import Text
+
+    now = datetime.now(UTC)
+    kinds = ["KIND"] if queue.has_kind else []
+    drawn = table("ID", *kinds, "STATUS", ">PRIO", ">TRIES", "WHEN", "!ERROR")
+    for job in jobs:
+        state = queue.state(job.status) or job.status
+        drawn.add_row(
+            str(job.id),
+            *([Text(printable(job.kind or ""))] if kinds else []),
+            Text(state_text(queue, job.status), style=COLOURS.get(state, "")),
+            str(job.priority),
+            f"{job.retry_count}/{job.max_retries}",
+            _when(state, job, now),
+            Text(printable(job.error_message or "")),
+        )
+    draw(drawn)
+
+
+def job_document(queue: Adopted, job: Listed) -> dict[str, Any]:
+    """One job of a list, for JSON."""
+    return {
+        "id": str(job.id),
+        "status": queue.state(job.status) or job.status,
+        "status_word": job.status,
+        "kind": job.kind,
+        "priority": job.priority,
+        "retry_count": job.retry_count,
+        "max_retries": job.max_retries,
+        "run_after": job.run_after,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "completed_at": job.completed_at,
+        "lease_expires_at": job.lease_expires_at,
+        "locked_by": job.locked_by,
+        "error_message": job.error_message,
+    }
+
+
+def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
+    """Print every column of one job, one a line."""
+    if not at_terminal():
+        print_rows((name, column_text(value)) for name, value in columns.items() if value is not None)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    now = datetime.now(UTC)
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold", min_width=36)
+    for name, value in columns.items():
+        if value is None:
+            continue
+        text = Text(state_text(queue, value) if name == "status" else printable(column_text(value)))
+        if name == "status":
+            text.stylize(COLOURS.get(queue.state(value) or "", ""))
+        if isinstance(value, datetime):
+            text.append(f"  {_relative(value, now)}", style="bright_black")
+        drawn.add_row(name, text)
+    draw(drawn)
+
+
+def state_text(queue: Adopted, word: str) -> str:
+    """A state for a person, with the queue's own word for it where that is another."""
+    state = queue.state(word)
+    return word if state in (None, word) else f"{state} ({word})"
+
+
+def column_text(value: object) -> str:
+    """One value of a job as text: times as RFC 3339 has them, documents as JSON."""
+    if isinstance(value, datetime):
+        return stamp(value) or ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes | memoryview):
+        return f"<{len(value)} bytes>"
+    return str(value)
+
+
+def _when(state: str, job: Listed, now: datetime) -> str:
+    """What a person wants to know of a job's times: how long it has waited, run, or been over."""
+    if state == "pending":
+        if job.run_after > now:
+            return f"due in {span((job.run_after - now).total_seconds())}"
+        return f"waits {span((now - job.run_after).total_seconds())}"
+    if state == "processing" and job.started_at is not None:
+        return f"runs {span((now - job.started_at).total_seconds())}"
+    moment = job.completed_at or job.created_at
+    return "" if moment is None else _relative(moment, now)
+
+
+def _relative(moment: datetime, now: datetime) -> str:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = (now - aware).total_seconds()
+    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"

@@ -1,0 +1,89 @@
+"""The command `jobqueue`: its commands, and how their failures end.
+
+Nothing heavy is imported here: pictures, storage and HTTP come with the commands that need them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from jobqueue import __version__
+from jobqueue.cli import jobs
+from jobqueue.cli.artifact import artifact
+from jobqueue.cli.console import note
+from jobqueue.cli.demo import demo
+from jobqueue.cli.failures import explain
+from jobqueue.cli.migrate import migrate
+from jobqueue.cli.publish import publish
+from jobqueue.cli.stats import stats
+from jobqueue.cli.worker import worker
+
+_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Ends a command that fails for a reason of the outside world with a line and an exit code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            stop = explain(error)
+            if stop is None:
+                raise
+            for line in stop.lines:
+                note(line)
+            raise typer.Exit(stop.code) from None
+
+
+app = typer.Typer(
+    name="jobqueue",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jobqueue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _describe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Your Postgres table is the queue: publish pictures, work on jobs, look after them.
+
+    Exit codes: 0 done; 1 it ran, and the answer is no or something failed; 2 wrong usage or configuration.
+
+    Configuration comes from the environment: DATABASE_URL at the least.
+
+    Example: jobqueue demo
+    """
+
+
+app.command()(demo)
+app.command()(worker)
+app.command()(migrate)
+app.command()(stats)
+app.add_typer(jobs.app, name="jobs")
+app.command()(publish)
+app.command()(artifact)
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    app(prog_name="jobqueue")

@@ -1,0 +1,140 @@
+"""`jobqueue stats`: how the queues are doing, and who works on them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobqueue.cli.console import Json, at_terminal, note, print_json
+from jobqueue.cli.database import open_database
+from jobqueue.cli.failures import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobqueue.kernel.bounded import Connection
+    from jobqueue.kernel.inspector import QueueDepth, Throughput, WorkerRow
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue; what could not be found out in time is None."""
+
+    name: str
+    depth: QueueDepth | None
+    throughput: Throughput | None
+
+    @property
+    def failure_share(self) -> float | None:
+        """Failed jobs as a share of those that ended within the last hour; None when it is not known or none did."""
+        if self.depth is None or self.throughput is None or self.throughput.last_hour is None:
+            return None
+        ended = self.depth.failed_last_hour + self.throughput.last_hour
+        return self.depth.failed_last_hour / ended if ended else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    at: datetime
+    queues: list[QueueStats]
+    workers: list[WorkerRow]
+
+
+def stats(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks of --watch.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Show each queue's depth by state, oldest due job, rate and failures, and the workers that are alive.
+
+    Counts stop at 10,000 and then read 10,000+. Completed jobs are counted where that is cheap: in tables of up to about
+    100 MiB, and in larger ones that have an index on completed_at (CREATE INDEX CONCURRENTLY ON publish_jobs
+    (completed_at) WHERE status = 'completed'); elsewhere the rate is "-", and the workers' /metrics have it.
+
+    Piped, each queue is a line of: queue, due, delayed, processing, failed, oldest due in seconds, completed in the last
+    hour, in the last 5 minutes, in the last minute, share of failures in the last hour. With --watch and --json each look
+    is one line.
+
+    Example: jobqueue stats --watch
+    """
+    if not watch:
+        with open_database() as connection:
+            snapshot = take(connection)
+        _print(snapshot, as_json=as_json)
+    elif at_terminal() and not as_json:
+        _watch_at_terminal(interval)
+    else:
+        for each in _looks(interval):
+            if isinstance(each, Snapshot):
+                _print(each, as_json=as_json, indent=None)
+            else:
+                note(each)
+
+
+def take(connection: Connection) -> Snapshot:
+    """Look at every queue; one that does not answer in time is left open, and the others are shown."""
+    from psycopg import errors
+
+    from jobqueue.kernel.inspector import Inspector, list_queues, list_workers
+
+    found = []
+    for queue in list_queues(connection):
+        inspector = Inspector(connection, queue)
+        depth, throughput = None, None
+        try:
+            depth = inspector.depth()
+            throughput = inspector.throughput()
+        except (errors.QueryCanceled, errors.LockNotAvailable):
+            note(f"the queue {queue.name} did not answer in time")
+        found.append(QueueStats(queue.name, depth, throughput))
+    return Snapshot(datetime.now(UTC), found, list_workers(connection))
+
+
+def _looks(interval: float) -> Iterator[Snapshot | str]:
+    """Snapshots for ever; while the database is away, the reason instead."""
+    import psycopg
+
+    first = True
+    while True:
+        try:
+            with open_database() as connection:
+                while True:
+                    yield take(connection)
+                    first = False
+                    time.sleep(interval)
+        except psycopg.OperationalError as error:
+            if first:
+                raise
+            stop = explain(error)
+            yield stop.lines[0] if stop else ""
+            time.sleep(interval)
+
+
+def _watch_at_terminal(interval: float) -> None:
+    from rich.live import Live
+
+    from jobqueue.cli.console import console
+    from jobqueue.cli.stats_view import drawn
+
+    snapshot = None
+    with Live(console=console(), auto_refresh=False) as live:
+        for each in _looks(interval):
+            trouble = each if isinstance(each, str) else None
+            snapshot = each if isinstance(each, Snapshot) else snapshot
+            if snapshot is not None:
+                live.update(drawn(snapshot, trouble=trouble), refresh=True)
+
+
+def _print(snapshot: Snapshot, *, as_json: bool, indent: int | None = 2) -> None:
+    from jobqueue.cli.stats_view import document, show
+
+    if as_json:
+        print_json(document(snapshot), indent=indent)
+    else:
+        show(snapshot)
