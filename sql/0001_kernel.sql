@@ -48,7 +48,14 @@ DECLARE
     rule   record;
     word   text;
     admits boolean;
+    type   text;
 BEGIN
+    SELECT format_type(a.atttypid, NULL) INTO type
+        FROM pg_attribute a WHERE a.attrelid = target AND a.attname = status_column;
+    IF type NOT IN ('text', 'character varying') THEN
+        RAISE EXCEPTION '%.% is %, it must be text', target, status_column, type
+            USING HINT = format('ALTER TABLE %s ALTER COLUMN %I TYPE text;', target, status_column);
+    END IF;
     FOR rule IN
         SELECT c.conname, c.convalidated, pg_get_expr(c.conbin, c.conrelid) AS expression
         FROM pg_constraint c

@@ -1,0 +1,35 @@
+"""A migrated database for each test, copied from a template; and what tests of the kernel work with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.kernel.rig import Rig
+
+from jobqueue.kernel import listener
+from jobqueue.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobqueue.demo.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    """The name of a migrated database."""
+    migrate(postgres.create_database("kernel_template"))
+    return "kernel_template"
+
+
+@pytest.fixture(autouse=True)
+def quick_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain waits for the listener, which looks up twice a second: too long for a hundred tests."""
+    monkeypatch.setattr(listener, "_GLANCE", 0.02)
+
+
+@pytest.fixture
+def rig(database: str) -> Iterator[Rig]:
+    with Rig(database) as rig:
+        yield rig

@@ -1,0 +1,162 @@
+"""The context: fenced transactions, that happen once with the outcome or not at all."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from jobqueue.errors import Interrupted, LeaseLost
+from jobqueue.kernel import Context
+from jobqueue.kernel.leases import Leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.kernel.rig import Rig
+
+    from jobqueue.kernel import Job
+
+Cursor = psycopg.Cursor[Any]
+
+
+class Held:
+    """One job that is held, and its context."""
+
+    def __init__(self, rig: Rig, job: Job, transactions: ConnectionPool[Any]) -> None:
+        leases = Leases(60.0)
+        leases.hold([job])
+        self.rig = rig
+        self.job = job
+        self.interrupted, self.draining = threading.Event(), threading.Event()
+        self.context = Context(job, rig.store(), leases, transactions, self.interrupted, self.draining)
+
+    @property
+    def effects(self) -> int:
+        return int(self.rig.value("SELECT count(*) FROM effects"))
+
+    @property
+    def status(self) -> str:
+        return str(self.rig.row(self.job.id)["status"])
+
+
+@pytest.fixture
+def held(rig: Rig) -> Iterator[Held]:
+    rig.sql.execute(b"CREATE TABLE effects (pid int DEFAULT pg_backend_pid())")
+    rig.insert()
+    [job] = rig.claim()
+    with ConnectionPool(rig.dsn, min_size=0, max_size=2, check=ConnectionPool.check_connection) as transactions:
+        yield Held(rig, job, transactions)
+
+
+def effect(cursor: Cursor) -> None:
+    cursor.execute(b"INSERT INTO effects DEFAULT VALUES")
+
+
+def test_a_commit_completes_the_job_with_its_effects(held: Held) -> None:
+    held.context.commit(effect)
+    assert (held.effects, held.status, held.context.committed) == (1, "completed", True)
+
+
+def test_a_write_leaves_the_job_running(held: Held) -> None:
+    held.context.write(effect)
+    assert (held.effects, held.status, held.context.committed) == (1, "processing", False)
+
+
+def test_effects_that_fail_leave_nothing_and_the_job_as_it_was(held: Held) -> None:
+    def fails(cursor: Cursor) -> None:
+        effect(cursor)
+        raise ValueError("half-way")
+
+    for act in (held.context.write, held.context.commit):
+        with pytest.raises(ValueError, match="half-way"):
+            act(fails)
+    assert (held.effects, held.status, held.context.committed) == (0, "processing", False)
+
+
+@pytest.mark.parametrize("act", ["write", "commit"])
+def test_a_holder_whose_lease_went_to_somebody_else_writes_nothing(held: Held, act: str) -> None:
+    held.rig.store().release(held.rig.link, [held.job])
+    held.rig.claim()
+    with pytest.raises(LeaseLost):
+        getattr(held.context, act)(effect)
+    assert (held.effects, held.status) == (0, "processing")
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_a_connection_that_is_lost_in_the_middle_is_tried_again_and_the_effects_happen_once(
+    held: Held, moment: str
+) -> None:
+    cut: list[int] = []
+
+    def effects(cursor: Cursor) -> None:
+        if moment == "during":
+            effect(cursor)
+        if not cut:
+            cut.append(cursor.connection.info.backend_pid)
+            held.rig.sql.execute(b"SELECT pg_terminate_backend(%s)", cut)
+        if moment == "before":
+            effect(cursor)
+
+    held.context.commit(effects)
+    assert (held.effects, held.status) == (1, "completed")
+
+
+def test_a_commit_whose_answer_was_lost_is_recognised(held: Held) -> None:
+    """The transaction commits; the connection goes away before the client hears of it."""
+    runs: list[int] = []
+
+    def effects(cursor: Cursor) -> None:
+        runs.append(1)
+        effect(cursor)
+        if len(runs) == 1:
+            cursor.connection.commit()
+            held.rig.sql.execute(b"SELECT pg_terminate_backend(%s)", [cursor.connection.info.backend_pid])
+            cursor.execute(b"SELECT 1")
+
+    held.context.commit(effects)
+    assert (held.effects, held.status, len(runs), held.context.committed) == (1, "completed", 1, True)
+
+
+@pytest.mark.parametrize("limit", ["SET LOCAL statement_timeout = 20", "SET LOCAL lock_timeout = 20"])
+def test_effects_that_the_server_gives_up_are_a_failure_and_not_waited_for(held: Held, limit: str) -> None:
+    blocker = held.rig.connect(autocommit=False)
+    blocker.execute(b"LOCK TABLE effects")
+
+    def effects(cursor: Cursor) -> None:
+        cursor.execute(limit.encode())
+        effect(cursor)
+
+    with pytest.raises((psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
+        held.context.commit(effects)
+    blocker.rollback()
+    assert (held.effects, held.status) == (0, "processing")
+
+
+def test_a_read_returns_rows(held: Held) -> None:
+    assert held.context.read("SELECT %(n)s::int + 1", {"n": 1}) == [(2,)]
+
+
+@pytest.mark.parametrize("act", [lambda c: c.checkpoint(), lambda c: c.write(effect), lambda c: c.commit(effect)])
+def test_nothing_is_begun_once_the_worker_interrupts(held: Held, act: Callable[[Context], None]) -> None:
+    seen = [held.context.draining]
+    held.draining.set()
+    seen.append(held.context.draining)
+    assert seen == [False, True]
+    held.context.checkpoint()
+    held.interrupted.set()
+    with pytest.raises(Interrupted):
+        act(held.context)
+    assert held.effects == 0
+
+
+def test_stages_add_up_under_their_names(held: Held) -> None:
+    for name in ("download", "encode", "download"):
+        with held.context.stage(name):
+            pass
+    with pytest.raises(ValueError, match="x"), held.context.stage("upload"):
+        raise ValueError("x")
+    assert set(held.context.stages) == {"download", "encode", "upload"}
