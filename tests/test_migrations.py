@@ -319,7 +319,7 @@ def test_a_publish_status_that_is_an_enum_is_refused_with_the_statement_that_men
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TYPE publishing AS ENUM ('pending', 'published')")
         connection.execute("CREATE TABLE auction_files (id uuid PRIMARY KEY, publish_status publishing NOT NULL)")
-        with pytest.raises(MigrationError, match="publish_status is publishing, it must be text.*ALTER TABLE"):
+        with pytest.raises(MigrationError, match=r"publish_status is publishing, it must be text.*ALTER TABLE"):
             migrate(database)
         connection.execute("ALTER TABLE auction_files ALTER COLUMN publish_status TYPE text")
     assert migrate(database)

@@ -283,3 +283,22 @@ def test_an_interrupted_job_goes_back_as_it_was(rig: Rig) -> None:
     rig.run_once(handler)
     assert seen == [1, 1]
     assert rig.row(id_)["retry_count"] == 3
+
+
+def test_a_row_that_a_host_holds_locked_does_not_hold_up_the_outcomes_of_others(rig: Rig) -> None:
+    ids = rig.insert(6)
+    host = rig.connect(autocommit=False)
+    locked = threading.Event()
+
+    def handler(job: Job, _: Any) -> None:
+        if job.id == ids[0]:
+            host.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [job.id])
+            locked.set()
+        assert locked.wait(10)
+
+    rig.worker(Queue("jobs", handler), concurrency=6)
+    eventually(lambda: rig.states().get("completed") == 5)
+    assert rig.row(ids[0])["status"] == "processing"
+    host.commit()
+    eventually(lambda: rig.states().get("completed") == 6)
+    assert rig.row(ids[0])["retry_count"] == 0

@@ -27,6 +27,9 @@ log = get_logger(__name__)
 
 _LARGEST_BATCH = 1_000
 
+# Seconds after which an outcome whose row was locked by somebody else is sent again.
+_DEFERRED_FOR = 2.0
+
 # More outcomes than this waiting to be recorded stop the claimer: memory is bounded while the database is away.
 MOST_UNRECORDED = 2_000
 
@@ -55,11 +58,12 @@ class Completer(Loop):
         self._entered = entered
         self._outcomes: deque[Outcome] = deque()
         self._batch: list[Outcome] = []
+        self._deferred: list[tuple[float, Outcome]] = []
         self._empty = threading.Condition()
 
     @property
     def unrecorded(self) -> int:
-        return len(self._outcomes) + len(self._batch)
+        return len(self._outcomes) + len(self._batch) + len(self._deferred)
 
     def submit(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -76,12 +80,15 @@ class Completer(Loop):
         # that was recorded after all no longer matches its token.
         while len(self._batch) < _LARGEST_BATCH and self._outcomes:
             self._batch.append(self._outcomes.popleft())
+        now = time.monotonic()
+        self._batch += [outcome for at, outcome in self._deferred if at <= now]
+        self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
         self._record()
         if self._outcomes:
             return 0.0
         with self._empty:
             self._empty.notify_all()
-        return 60.0
+        return _DEFERRED_FOR if self._deferred else 60.0
 
     def _record(self) -> None:
         groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
@@ -92,6 +99,9 @@ class Completer(Loop):
                 results: dict[JobId, str] = {outcome.job.id: _REPORTED[verb] for outcome in outcomes}
             else:
                 results = self._recorded(self._stores[queue], verb, outcomes)
+            deferred = {id(outcome) for _, outcome in self._deferred}
+            outcomes[:] = [outcome for outcome in outcomes if id(outcome) not in deferred]
+            self._batch = [outcome for outcome in self._batch if id(outcome) not in deferred]
             if verb in ("retry", "snooze", "release"):
                 self._entered(queue)
             self._leases.drop(outcome.job for outcome in outcomes)
@@ -103,10 +113,19 @@ class Completer(Loop):
         """Send a group; when the database refuses it (a host's trigger or constraint may), one at a time.
 
         What is refused alone is a failed attempt, and when that cannot be written either it is left to its lease:
-        one row that cannot be changed must not keep the others from being recorded.
+        one row that cannot be changed must not keep the others from being recorded. A row that somebody holds locked is
+        tried again later, while its lease is renewed.
         """
         try:
             return self._send(store, verb, outcomes)
+        except psycopg.errors.LockNotAvailable:
+            if len(outcomes) > 1:
+                return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
+            log.warning(
+                "outcome_waits", queue=outcomes[0].job.queue, job_id=str(outcomes[0].job.id), reason="row locked"
+            )
+            self._deferred.append((time.monotonic() + _DEFERRED_FOR, outcomes[0]))
+            return {}
         except LOST:
             raise
         except psycopg.Error as error:
@@ -173,4 +192,5 @@ class Completer(Loop):
                 self.turn()
             except LOST as error:
                 log.warning("outcomes_unrecorded", count=self.unrecorded, error=str(error).strip())
-                time.sleep(0.2)
+            if self.unrecorded:
+                time.sleep(0.1)

@@ -1,4 +1,4 @@
--- Records that the work is no longer wanted. in: ids, tokens, errors (the reasons). out: ids recorded. Plan: primary key.
+-- Records that the work is no longer wanted. in: ids, tokens, errors (the reasons). out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {cancelled},
     completed_at = clock_timestamp(),
@@ -8,4 +8,5 @@ SET status = {cancelled},
     error_message = held.error
 FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(errors)s::text[]) AS held (id, token, error)
 WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+  AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id

@@ -1,6 +1,6 @@
 -- Records success. in: ids, tokens (pairs). out: ids recorded; the others' leases are lost.
 -- The token stays on the row: it tells a holder whose answer was lost on the way that its outcome was recorded.
--- Plan: primary key. Fenced by the token, never by the state.
+-- Plan: primary key. Waits for a locked row half a second at most. Fenced by the token, never by the state.
 UPDATE {table} AS t
 SET status = {completed},
     completed_at = clock_timestamp(),
@@ -11,4 +11,5 @@ SET status = {completed},
     crash_count = 0
 FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[]) AS held (id, token)
 WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+  AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id

@@ -1,4 +1,4 @@
--- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded. Plan: primary key.
+-- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {failed},
     retry_count = t.retry_count + 1,
@@ -10,4 +10,5 @@ SET status = {failed},
     error_message = held.error
 FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(errors)s::text[]) AS held (id, token, error)
 WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+  AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id

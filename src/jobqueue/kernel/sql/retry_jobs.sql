@@ -1,5 +1,5 @@
 -- Records a failed attempt: pending again after a delay, or failed when no attempt is left.
--- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good. Plan: primary key.
+-- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good. Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
     retry_count = t.retry_count + 1,
@@ -14,4 +14,5 @@ SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pe
 FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
      AS held (id, token, delay, error)
 WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+  AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id, t.status = {failed}

@@ -1,5 +1,5 @@
 -- Gives jobs back to run later; no attempt is charged. in: ids, tokens, delays (seconds), errors (the reasons).
--- out: ids recorded. Plan: primary key.
+-- out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {pending},
     run_after = clock_timestamp() + make_interval(secs => held.delay),
@@ -10,4 +10,5 @@ SET status = {pending},
 FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
      AS held (id, token, delay, error)
 WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+  AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id
