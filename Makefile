@@ -31,7 +31,7 @@ demo: $(VENVS)/demo/.ready
 	@$(VENVS)/demo/bin/jobqueue demo $(FOLDER) $(ARGS)
 
 test: $(VENVS)/test/.ready
-	$(VENVS)/test/bin/python -m pytest $(ARGS)
+	$(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENVS)/lint/.ready
 	$(VENVS)/lint/bin/ruff check .

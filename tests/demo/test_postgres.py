@@ -33,20 +33,21 @@ def alive(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
-def test_it_is_durable_and_takes_a_password_on_loopback_only(postgres: Postgres) -> None:
-    settings = {
-        name: one_value(postgres.dsn, f"SELECT current_setting('{name}')")
-        for name in ("fsync", "synchronous_commit", "full_page_writes", "listen_addresses", "max_connections")
-    }
-    assert settings == {
-        "fsync": "on",
-        "synchronous_commit": "on",
-        "full_page_writes": "on",
-        "listen_addresses": "127.0.0.1",
-        "max_connections": "200",
-    }
-    with pytest.raises(psycopg.OperationalError, match="password"):
-        psycopg.connect(host="127.0.0.1", port=postgres.port, user="postgres", password="wrong")
+def test_it_is_durable_and_takes_a_password_on_loopback_only(server_folder: Path) -> None:
+    with Postgres(server_folder / "durable") as postgres:
+        settings = {
+            name: one_value(postgres.dsn, f"SELECT current_setting('{name}')")
+            for name in ("fsync", "synchronous_commit", "full_page_writes", "listen_addresses", "max_connections")
+        }
+        assert settings == {
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "full_page_writes": "on",
+            "listen_addresses": "127.0.0.1",
+            "max_connections": "200",
+        }
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(host="127.0.0.1", port=postgres.port, user="postgres", password="wrong")
 
 
 def test_each_test_has_a_database_of_its_own(database: str, postgres: Postgres) -> None:
