@@ -19,9 +19,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -30,6 +30,9 @@ from jobqueue.demo.landscape import NOON, Scene, landscape
 from jobqueue.demo.leash import Leash, reachable_folder, unprivileged_user
 from jobqueue.demo.postgres import Postgres
 from jobqueue.demo.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 START_GOAL_MS, PUBLISHED_GOAL_MS = 50.0, 1000.0

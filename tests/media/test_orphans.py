@@ -189,40 +189,69 @@ def test_noting_a_prefix_waits_while_its_objects_are_removed(host: Host, worker:
     assert host.job(noter)["key_prefix"] == OLD
 
 
+def publish(worker: GatedWorker, bucket: Bucket, body: bytes, *, die: bool = False) -> None:
+    """Publish what is due from a source that holds `body`, or die after writing and before naming."""
+    with SteadyOrigin({"photo": body}) as server:
+        origin = Origin(server.endpoint, server.secret)
+        publisher = Publisher(
+            origin,
+            bucket.objects,
+            MemoryBudget(1 << 28),
+            worker.metrics,
+            cdn_base_url="https://cdn.example.test",
+            max_pixels=1_000_000,
+            concurrency=2,
+        )
+
+        def handler(job: Job, context: Context) -> None:
+            if die:
+                context.commit = _die  # type: ignore[assignment, method-assign]
+            publisher.publish(job, context)
+
+        worker.run(handler)
+        publisher.close()
+        origin.close()
+
+
 def test_nothing_is_left_of_an_attempt_on_other_bytes(host: Host, bucket: Bucket, worker: GatedWorker) -> None:
     """The whole way: an attempt writes its objects and dies before it names them, and then the source changes."""
-
-    def publish(body: bytes, *, die: bool = False) -> None:
-        with SteadyOrigin({"photo": body}) as server:
-            origin = Origin(server.endpoint, server.secret)
-            publisher = Publisher(
-                origin,
-                bucket.objects,
-                MemoryBudget(1 << 28),
-                worker.metrics,
-                cdn_base_url="https://cdn.example.test",
-                max_pixels=1_000_000,
-                concurrency=2,
-            )
-
-            def handler(job: Job, context: Context) -> None:
-                if die:
-                    context.commit = _die  # type: ignore[assignment, method-assign]
-                publisher.publish(job, context)
-
-            worker.run(handler)
-            publisher.close()
-            origin.close()
-
     job = host.enqueue("photo")
-    publish(picture(1), die=True)
+    publish(worker, bucket, picture(1), die=True)
     left = bucket.contents()
     assert len(left) == 2
     host.execute("UPDATE publish_jobs SET run_after = now()")
-    publish(picture(2))
+    publish(worker, bucket, picture(2))
     assert host.job(job)["status"] == "completed"
     assert bucket.contents() == host.named_keys()
     assert not bucket.contents() & left
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_nothing_is_left_of_a_job_that_another_took_the_place_of(
+    host: Host, bucket: Bucket, worker: GatedWorker, status: str
+) -> None:
+    """A job that lost its worker is cancelled when its file has another by then, which is often there for new bytes."""
+    first = host.enqueue("photo")
+    publish(worker, bucket, picture(3), die=True)
+    left = bucket.contents()
+    host.execute("UPDATE publish_jobs SET status = %(status)s", status=status)
+    second = host.enqueue_again(host.job(first)["file_id"])
+    publish(worker, bucket, picture(4))
+    assert (host.job(first)["status"], host.job(second)["status"]) == (status, "completed")
+    assert host.job(first)["key_prefix"] is None
+    assert bucket.contents() == host.named_keys()
+    assert not bucket.contents() & left
+
+
+def test_what_a_file_was_published_as_before_stays(host: Host, bucket: Bucket, worker: GatedWorker) -> None:
+    """Its URLs may stand in pages that are kept somewhere."""
+    first = host.enqueue("photo")
+    publish(worker, bucket, picture(5))
+    before = bucket.contents()
+    host.enqueue_again(host.job(first)["file_id"])
+    publish(worker, bucket, picture(6))
+    assert bucket.contents() == before | host.named_keys()
+    assert len(bucket.contents()) == 4
 
 
 def _die(_effects: object) -> None:

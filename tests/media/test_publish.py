@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -175,6 +177,27 @@ def test_every_stage_and_every_byte_is_measured(host: Host, bucket: Bucket, publ
     assert value("bytes_uploaded_total") - uploaded_before == uploaded
     # The stages are counted when the outcome is reported, a moment after it was recorded.
     eventually(lambda: all(stage(name) == count + 1 for name, count in stages_before.items()))
+
+
+@pytest.mark.parametrize("table", ["auction_files", "publish_jobs"])
+def test_a_row_that_a_host_holds_locked_is_waited_for(host: Host, publishing: Publishing, table: str) -> None:
+    """The work is done by then: neither an attempt nor the pictures are thrown away."""
+    stored = reply(200, headers={"ETag": '"e"'})
+    with closing(psycopg.connect(host.dsn)) as holder:
+
+        def lock_and_store(request: faulty.Request, wire: faulty.Wire) -> None:
+            if "/display" in request.target:
+                holder.execute(f"SELECT FROM {table} FOR UPDATE".encode())
+                # Longer than a statement that only records an outcome waits for its row.
+                threading.Timer(1.2, holder.rollback).start()
+            stored(request, wire)
+
+        job = host.enqueue("photo")
+        with FaultyServer(faulty.file(PICTURE)) as origin, FaultyServer(lock_and_store) as store:
+            publishing.run(origin.url, store=store.url)
+            assert (len(origin.requests), len(store.requests)) == (1, 2)
+    assert (host.job(job)["status"], host.job(job)["retry_count"]) == ("completed", 0)
+    assert host.file_of(job)["publish_status"] == "published"
 
 
 # Rows that cannot be published

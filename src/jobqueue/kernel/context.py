@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from jobqueue.kernel.store import Store
 
 
+# Seconds between two attempts to end a job whose row somebody holds locked.
+_ROW_LOCKED = 0.5
+
+
+class _RowLocked(Exception):
+    """Somebody holds the job's row locked: what the handler did is kept, and recorded as soon as that is possible."""
+
+
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned."""
 
@@ -104,8 +112,15 @@ class Context:
             # The commit may have happened although its answer was lost: look before writing again.
             if complete and attempts > 1 and self._store.find_completed(cursor, self.job):
                 return
-            if not fence(cursor, self.job):
+            try:
+                held = fence(cursor, self.job)
+            except errors.LockNotAvailable as error:
+                raise _RowLocked from error
+            if not held:
                 raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
+            if complete:
+                # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.
+                cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
             effects(cursor)
 
         self._transact(fenced)
@@ -127,6 +142,8 @@ class Context:
                 with self._pool.connection(timeout=5.0) as connection, connection.cursor() as cursor:
                     work(cursor)
                 return
+            except _RowLocked:
+                self._interrupted.wait(_ROW_LOCKED)
             except (errors.QueryCanceled, errors.LockNotAvailable):
                 # The server is there and gave this work up: that is a failed attempt, not an absence to sit out.
                 raise

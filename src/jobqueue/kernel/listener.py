@@ -6,12 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue.kernel.link import Link
     from jobqueue.kernel.meter import Meter
+
+log = get_logger(__name__)
 
 # How long to listen before asking the server for a sign of life: a half-open connection is silent for ever.
 _SILENCE = 10.0
@@ -43,7 +46,10 @@ class Listener(Loop):
         if self._listening != self.link.opened:
             self.link.fetch(b"LISTEN jobqueue")
             self._listening = self.link.opened
-            self.meter.metrics.listener_up.set(1)
+            hears = connection.prepare_threshold is not None
+            self.meter.metrics.listener_up.set(1 if hears else 0)
+            if not hears:
+                log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
             self._due(None)
             self._heard_at = time.monotonic()
         elif time.monotonic() - self._heard_at > _SILENCE:

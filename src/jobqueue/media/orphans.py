@@ -2,7 +2,8 @@
 
 A job notes the prefix of its objects in its own row before it writes the first. An attempt that finds another prefix
 there (the source changed after an earlier attempt died between writing and naming) removes those objects first, unless
-a file or another job names them by now.
+a file or another job names them by now. It does the same for jobs of its file that ended before they named anything:
+one that lost its worker is cancelled when another is pending for the file by then.
 
 Two files with the same bytes share their objects. So noting a prefix and removing one exclude each other by an advisory
 lock on the prefix: whoever notes it while it is being removed waits, and writes its objects after that.
@@ -13,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import psycopg
 
     from jobqueue.kernel import Context
@@ -21,14 +24,17 @@ if TYPE_CHECKING:
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
 
 
-def note_prefix(context: Context, prefix: str, objects: Objects) -> None:
-    """Note where this job is about to put objects, after removing what an earlier attempt left elsewhere.
+def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[str] = ()) -> None:
+    """Note where this job is about to put objects, after removing what earlier attempts left elsewhere.
 
-    Raises as `Context.write` and `Objects` do.
+    `left` are those noted by jobs of the same file that ended without naming anything. Raises as `Context.write` and `Objects` do.
     """
     job = context.job
-    earlier: str | None = job.columns["key_prefix"]
-    if earlier == prefix:
+    noted: str | None = job.columns["key_prefix"]
+    for earlier in {noted, *left} - {prefix}:
+        if earlier is not None:
+            _remove(context, earlier, objects)
+    if noted == prefix:
         return
 
     def note(cursor: psycopg.Cursor[Any]) -> None:
@@ -37,8 +43,6 @@ def note_prefix(context: Context, prefix: str, objects: Objects) -> None:
             "UPDATE public.publish_jobs SET key_prefix = %(prefix)s WHERE id = %(id)s", {"prefix": prefix, "id": job.id}
         )
 
-    if earlier is not None:
-        _remove(context, earlier, objects)
     context.write(note)
 
 
@@ -56,5 +60,12 @@ def _remove(context: Context, prefix: str, objects: Objects) -> None:
         if cursor.fetchone() == (False,):
             for key in list(objects.keys(f"{prefix}/")):
                 objects.delete(key)
+        cursor.execute(
+            """
+            UPDATE public.publish_jobs SET key_prefix = NULL
+            WHERE file_id = %(file)s AND key_prefix = %(prefix)s AND status IN ('failed', 'cancelled')
+            """,
+            {"prefix": prefix, "file": context.job.columns["file_id"]},
+        )
 
     context.write(remove)

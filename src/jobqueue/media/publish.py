@@ -41,6 +41,7 @@ _STATUS_EVERY: Final = 30.0
 @dataclass(frozen=True, slots=True)
 class _File:
     source_key: str
+    left: tuple[str, ...]
 
 
 class Publisher:
@@ -103,7 +104,7 @@ class Publisher:
                 variants = render(picture, probe, stage=context.stage, checkpoint=context.checkpoint)
         prefix = f"publish/{fetched.sha256[:2]}/{fetched.sha256}/{RECIPE}"
         with context.stage("upload"):
-            orphans.note_prefix(context, prefix, self._objects)
+            orphans.note_prefix(context, prefix, self._objects, file.left)
             self._upload(prefix, variants, context)
         with context.stage("commit"):
             context.commit(lambda cursor: self._name(cursor, job, fetched, probe, prefix))
@@ -115,15 +116,20 @@ class Publisher:
 
     def _file(self, job: Job, context: Context) -> _File:
         rows = context.read(
-            "SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL FROM public.auction_files WHERE id = %(id)s",
+            """
+            SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL,
+                   ARRAY(SELECT DISTINCT key_prefix FROM public.publish_jobs
+                         WHERE file_id = %(id)s AND status IN ('failed', 'cancelled') AND key_prefix IS NOT NULL)
+            FROM public.auction_files WHERE id = %(id)s
+            """,
             {"id": job.columns["file_id"]},
         )
         if not rows:
             raise Cancelled("the file of this job no longer exists")
-        source_key, deleted = rows[0]
+        source_key, deleted, left = rows[0]
         if deleted:
             raise Cancelled("the file was deleted before it was published")
-        return _File(source_key or "")
+        return _File(source_key or "", tuple(left))
 
     def _upload(self, prefix: str, variants: tuple[Variant, ...], context: Context) -> None:
         context.checkpoint()
