@@ -41,6 +41,13 @@ COMMENT ON COLUMN public.publish_jobs.key_prefix IS
 SELECT jobqueue.adopt('public.publish_jobs', coalesce_by => 'file_id');
 CREATE INDEX IF NOT EXISTS publish_jobs_file ON public.publish_jobs (file_id);
 
+-- Prefixes that a file named until it was published again with other bytes: their objects go when nobody can be using
+-- the old URLs any more (media/purge.py).
+CREATE TABLE jobqueue.superseded_prefixes (
+    prefix        text PRIMARY KEY,
+    superseded_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- The publish_status that a job's state gives its file. `published` is not here: the handler's transaction sets it.
 CREATE FUNCTION jobqueue.publish_status(job_status text, thumb_url text) RETURNS text
     LANGUAGE sql IMMUTABLE

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.waiting import eventually
@@ -15,7 +16,6 @@ from jobqueue.demo.leash import Leash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 # What a Python program needs to run at all; no variable of the session that runs the tests reaches the daemon.
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -88,8 +88,15 @@ class DaemonProcess:
             ) from error
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the daemon itself."""
+        """Send a signal to the daemon itself; after SIGSTOP it stands still when this returns."""
         os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            # On a busy machine the thread that takes the signal may have to wait for its turn, and the others run on.
+            eventually(self._stands_still)
+
+    def _stands_still(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
     def forward(self, number: signal.Signals) -> None:
         """Have whoever holds its leash send it a signal: for a daemon that has not said its process id yet."""

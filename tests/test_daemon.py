@@ -409,13 +409,24 @@ def test_publishing_needs_its_variables() -> None:
     assert {line.split()[0] for line in done.stderr.splitlines()} == MEDIA
 
 
-def test_without_the_variables_of_publishing_the_other_queues_are_served(database: str, launch: Launch) -> None:
-    worker = launch({"DATABASE_URL": database, "PORT": "0"})
-    queues = worker.wait_for("worker_started")["queues"]
-    assert "jobs" in queues
-    assert not {"publish_jobs", "download_artifacts"} & set(queues)
+def test_without_the_variables_of_publishing_the_other_queues_are_served_when_named(
+    database: str, launch: Launch
+) -> None:
+    worker = launch({"DATABASE_URL": database, "PORT": "0"}, "--queue", "jobs", "--queue", "webhook_deliveries")
+    assert worker.wait_for("worker_started")["queues"] == ["webhook_deliveries", "jobs"]
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def test_a_worker_of_all_queues_needs_the_variables_of_publishing() -> None:
+    """One that left publishing out without a word would be found out by the customers."""
+    done = run_worker({"DATABASE_URL": COMPLETE["DATABASE_URL"]})
+    assert done.returncode == 2
+    named = [line.split(" ")[0] for line in done.stderr.splitlines()]
+    assert named == [
+        *("RAID_PUB_ENDPOINT", "RAID_PUBLISHER_SECRET", "B2_KEY_ID", "B2_APP_KEY", "B2_BUCKET", "B2_REGION"),
+        *("B2_ENDPOINT", "CDN_BASE_URL"),
+    ]
 
 
 def test_a_port_that_is_taken_is_a_configuration_error() -> None:

@@ -8,20 +8,27 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
 from jobqueue import migrations
+from jobqueue.delivery.bounded import BoundedRuns
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kernel.link import LOST
 from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
 from jobqueue.observe.metrics import Metrics
 from jobqueue.observe.redact import Redactor
 from jobqueue.observe.systemd import SystemdNotifier
+from jobqueue.schedule.scheduler import Scheduler
 from jobqueue.services import Services
 from jobqueue.web.app import create_app
+from jobqueue.web.cron_endpoints import artifact_route
+from jobqueue.web.events_endpoints import EventRuns, event_routes
 from jobqueue.web.health import Health
+from jobqueue.web.openapi import openapi_route
+from jobqueue.web.schedule_endpoints import schedule_routes
 from jobqueue.web.server import HttpServer
 
 if TYPE_CHECKING:
@@ -43,28 +50,39 @@ class Daemon:
 
     def __init__(self, settings: Settings, queues: Sequence[str] = (), *, concurrency: int | None = None) -> None:
         """Raises ConfigurationError when a queue is unknown or its variables are missing."""
-        redactor = Redactor(settings.secrets())
+        self._metrics = Metrics()
+        self._scheduler = Scheduler(settings, self._metrics, concurrency=concurrency or settings.concurrency)
+        redactor = Redactor([*settings.secrets(), *self._scheduler.secrets()])
         configure_logging(settings.log_level, settings.log_format, redactor)
         log_uncaught_exceptions()
         self._settings = settings
-        self._metrics = Metrics()
-        self._services = Services(settings, self._metrics, concurrency or settings.concurrency)
-        self._worker = Worker(
-            WorkerOptions(
-                settings.conninfo,
-                settings.direct_conninfo,
-                pooled=settings.pooled,
-                concurrency=concurrency or settings.concurrency,
-                lease_seconds=settings.lease_seconds,
-                poll_seconds=settings.worker_poll_interval / 1000,
-            ),
-            self._services.queues(queues),
-            metrics=self._metrics,
-            redact=redactor.redact,
+        self._services = Services(settings, self._metrics, concurrency or settings.concurrency, self._scheduler.kinds)
+        options = WorkerOptions(
+            settings.conninfo,
+            settings.direct_conninfo,
+            pooled=settings.pooled,
+            concurrency=concurrency or settings.concurrency,
+            lease_seconds=settings.lease_seconds,
+            poll_seconds=settings.worker_poll_interval / 1000,
         )
+        self._worker = Worker(options, self._services.queues(queues), metrics=self._metrics, redact=redactor.redact)
+        artifacts = self._services.artifacts
+        self._artifact_runs = (
+            None
+            if artifacts is None
+            else BoundedRuns(
+                replace(options, name=f"cron@{self._worker.name}"),
+                artifacts,
+                self._metrics,
+                redact=redactor.redact,
+                restore=lambda: self._metrics.worker_concurrency.set(options.concurrency),
+            )
+        )
+        self._event_runs = EventRuns(self._services.housekeeping)
         self._notifier = SystemdNotifier()
         self._health = Health()
         self._health.add_liveness("loops", self._worker.stuck)
+        self._health.add_liveness("schedules", self._scheduler.stuck)
         self._health.add_readiness("draining", lambda: "the worker is draining" if self._worker.draining else None)
         self._health.add_readiness("database", self._check_database)
         self._signals = 0
@@ -78,18 +96,24 @@ class Daemon:
         except LOST:
             log.info("stopped_before_start")
             return 0
+        self._scheduler.start()
         self._notifier.ready("working")
         code = self._watch(signals, server)
+        self._scheduler.stop()
         self._metrics.worker_draining.set(1)
         self._notifier.stopping("draining")
         self._notifier.extend_timeout(self._settings.drain_timeout + 30)
         finished = self._worker.drain(self._settings.drain_timeout)
+        if self._artifact_runs is not None:
+            finished = self._artifact_runs.stop() and finished
+        self._event_runs.stop()
         if server is not None:
             server.stop(2.0)
         return self._leave(code, finished)
 
     def _leave(self, code: int, finished: bool) -> int:
         self._services.close()
+        self._scheduler.close()
         log.info("stopped", finished=finished)
         if not finished:
             # Handlers that did not notice the end run in threads that cannot be stopped; their jobs are released.
@@ -127,7 +151,12 @@ class Daemon:
     def _serve(self) -> HttpServer | None:
         if self._settings.port == 0:
             return None
-        server = HttpServer(create_app(self._health, self._metrics), self._settings.http_host, self._settings.port)
+        routes = schedule_routes(self._settings, self._scheduler.kinds)
+        routes += [openapi_route(), *event_routes(self._event_runs, self._settings.cron_job_api_key)]
+        if self._artifact_runs is not None:
+            routes.append(artifact_route(self._artifact_runs.run, self._settings.cron_secret))
+        app = create_app(self._health, self._metrics, routes)
+        server = HttpServer(app, self._settings.http_host, self._settings.port)
         server.start()
         return server
 
@@ -149,7 +178,7 @@ class Daemon:
         answered_at = -1e9
         while not self._signals:
             select.select([signals], [], [], min(_GLANCE, interval or _GLANCE))
-            reason = self._worker.stuck()
+            reason = self._worker.stuck() or self._scheduler.stuck()
             if reason is None and server is not None and not server.alive:
                 reason = "the HTTP server has ended"
             if reason is not None:

@@ -11,10 +11,17 @@ from jobqueue.delivery.progress import ArchiveMetrics
 from jobqueue.delivery.source import Source
 from jobqueue.delivery.transfer import MOST_IN_FLIGHT
 from jobqueue.errors import ConfigurationError
+from jobqueue.events.archive_store import ArchiveStore
+from jobqueue.events.housekeeping import Housekeeping
+from jobqueue.events.webhooks import QUEUE as WEBHOOKS
+from jobqueue.events.webhooks import Webhooks
 from jobqueue.media.memory import MemoryBudget, default_budget
 from jobqueue.media.origin import Origin
 from jobqueue.media.publish import Publisher
+from jobqueue.media.purge import MediaPurge
 from jobqueue.net.download import Limits
+from jobqueue.net.guard import Guard
+from jobqueue.schedule.kinds import QUEUE as JOBS
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
@@ -22,10 +29,11 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel import Queue
     from jobqueue.observe.metrics import Metrics
+    from jobqueue.schedule.kinds import Kinds
     from jobqueue.settings import Settings
 
 
-class Services:
+class _Media:
     """Clients of the origin and the object store, and the memory budget, shared by all jobs of the process."""
 
     def __init__(self, settings: Settings, metrics: Metrics, concurrency: int) -> None:
@@ -60,9 +68,7 @@ class Services:
         )
         # Archives have clients of their own: their retries must not use up those of pictures. Twice the connections of
         # one archive, because a run for a scheduler may be beside the worker's own.
-        self._archive_source = Source(
-            media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS
-        )
+        self._archive_source = Source(media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS)
         self._archive_objects = Objects(
             media.b2_endpoint,
             media.b2_key_id.first,
@@ -72,6 +78,17 @@ class Services:
             connections=2 * MOST_IN_FLIGHT,
             read_seconds=60.0,
         )
+        self._old_rows = self._archive_objects
+        if settings.archive_bucket not in (None, media.b2_bucket):
+            self._old_rows = Objects(
+                media.b2_endpoint,
+                media.b2_key_id.first,
+                media.b2_app_key.first,
+                settings.archive_bucket or media.b2_bucket,
+                media.b2_region,
+                connections=2,
+                read_seconds=60.0,
+            )
         self._archivist = Archivist(
             self._archive_source,
             self._archive_objects,
@@ -83,12 +100,71 @@ class Services:
 
     @property
     def artifacts(self) -> Queue:
-        """The queue of archives, whether or not this process's worker serves it."""
+        """The queue of archives."""
         return self._archivist.queue()
 
+    def queues(self) -> list[Queue]:
+        return [self._publisher.queue(), self.artifacts]
+
+    @property
+    def archive_store(self) -> ArchiveStore:
+        """Where old events and notifications go."""
+        return ArchiveStore(self._old_rows)
+
+    def register(self, kinds: Kinds) -> None:
+        """Add the kinds of work that need the object store."""
+        kinds.register("media-purge", MediaPurge(self._objects).run)
+
+    def close(self) -> None:
+        """Close connections that are kept open."""
+        self._publisher.close()
+        self._origin.close()
+        self._objects.close()
+        self._archive_source.close()
+        self._archive_objects.close()
+        self._old_rows.close()
+
+
+class Services:
+    """What all jobs of the process share. Without the variables of media it can serve webhooks and `jobs`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, concurrency: int, kinds: Kinds) -> None:
+        """Raises ConfigurationError that lists the variables that are missing, when some of those of media are set."""
+        self._media = _Media(settings, metrics, concurrency) if settings.has_media else None
+        self._webhooks = Webhooks(
+            Guard(settings.webhook_allowed_cidrs, allow_http=settings.webhook_allow_http),
+            metrics,
+            conninfo=settings.conninfo,
+            slots=concurrency,
+            max_retries=settings.max_webhook_retries,
+            backoff_base=settings.webhook_retry_backoff_base,
+        )
+        self._settings = settings
+        self._kinds = kinds
+        if self._media is not None:
+            self._media.register(kinds)
+        self.housekeeping = Housekeeping(settings, metrics, None if self._media is None else self._media.archive_store)
+        self.housekeeping.register(kinds)
+
+    @property
+    def artifacts(self) -> Queue | None:
+        """The queue of archives, whether or not this process's worker serves it; None without media."""
+        return None if self._media is None else self._media.artifacts
+
     def queues(self, wanted: Sequence[str] = ()) -> list[Queue]:
-        """The queues named in `wanted`, all of them when it is empty. Raises ConfigurationError for a name nobody serves."""
-        known = [self._publisher.queue(), self.artifacts]
+        """The queues named in `wanted`, all of them when it is empty.
+
+        Raises ConfigurationError for a name that nobody serves, and when media's variables are missing for one that needs
+        them. That holds for all of them together too: a worker that left publishing out without a word would be found
+        out by its customers.
+        """
+        if self._media is None and not (wanted and set(wanted) <= {JOBS, WEBHOOKS}):
+            self._settings.require_media()
+        known = [
+            *(self._media.queues() if self._media is not None else ()),
+            self._webhooks.queue(),
+            self._kinds.queue(),
+        ]
         names = [queue.name for queue in known]
         unknown = [name for name in wanted if name not in names]
         if unknown:
@@ -99,8 +175,6 @@ class Services:
 
     def close(self) -> None:
         """Close connections that are kept open."""
-        self._publisher.close()
-        self._origin.close()
-        self._objects.close()
-        self._archive_source.close()
-        self._archive_objects.close()
+        self._webhooks.close()
+        if self._media is not None:
+            self._media.close()

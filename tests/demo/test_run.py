@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from contextlib import suppress
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,9 @@ def test_it_publishes_its_own_pictures(scratch: Path) -> None:
         assert picture.about in (failed if picture.must_fail else published)
     for stage in ("download", "decode", "encode", "upload", "commit"):
         assert stage in published
+    said = " ".join(done.stdout.split("Download all:")[1].split())
+    assert re.search(rf"^Demo pictures\.zip, {len(PICTURES)} files, \d+\.\d MB, built in \d+\.\d s left out: ", said)
+    assert re.search(r"left out: Never uploaded\.jpg: .*404.* verified: every entry's CRC matches$", said)
     assert re.search(r"4000 x 3000 .*1600 x 1200 .*400 x 300 .*-\d\d%( +\d+){6}", published)
     assert list(scratch.iterdir()) == []
 
@@ -107,12 +111,21 @@ def test_on_a_terminal_it_shows_a_persons_own_pictures_until_interrupted(tmp_pat
             status, headers, body = fetch(image if image.startswith("http") else found[0].rstrip("/") + image)
             assert (status, headers["Content-Type"][:6]) == (200, "image/")
             assert len(body) > 1000
+        [link] = re.findall(r'<a href="([^"]+\.zip)">Demo pictures\.zip</a>', page.decode())
+        status, headers, body = fetch(link)
+        assert (status, headers["Content-Type"]) == (200, "application/zip")
+        with zipfile.ZipFile(BytesIO(body)) as archive:
+            assert archive.testzip() is None
+            assert archive.namelist() == ["second.png", "100% & more [1].jpg", "third.gif"]
         process.send_signal(signal.SIGINT)
         while True:
             said += os.read(ours, 65536).decode(errors="replace")
     os.close(ours)
     assert process.returncode == 0, said
     assert "2 published, 1 failed" in said
+    assert "Demo pictures.zip, 3 files" in said
+    assert "left out" not in said
+    assert "verified: every entry's CRC matches" in said
     assert "süß/100% & more [1].jpg" in said
     assert fingerprint(folder) == before
     assert list(scratch.iterdir()) == []

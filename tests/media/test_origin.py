@@ -160,6 +160,15 @@ def test_refusals_say_what_to_check(tmp_path: Path, status: int, words: str) -> 
     assert CANARY not in str(caught.value)
 
 
+def test_refusals_use_up_no_connection(tmp_path: Path) -> None:
+    """A pool that lost a place with each refusal would be empty after as many missing files as it has places."""
+    with FaultyServer(*(reply(404) for _ in range(5))) as server:
+        origin = Origin(server.url, "secret", limits=Limits(read_seconds=0.5), pool_size=2)
+        for _ in range(5):
+            with pytest.raises(Permanent, match="404"):
+                origin.fetch("missing.jpg", tmp_path / "source")
+
+
 def test_limits_and_their_setting(tmp_path: Path) -> None:
     with FaultyServer(reply(200, b"12345"), reply(503, headers={"Retry-After": "9"})) as server:
         origin = Origin(server.url, CANARY, limits=Limits(max_bytes=4))

@@ -252,6 +252,9 @@ def test_what_a_file_was_published_as_before_stays(host: Host, bucket: Bucket, w
     publish(worker, bucket, picture(6))
     assert bucket.contents() == before | host.named_keys()
     assert len(bucket.contents()) == 4
+    # They are noted, so that the purge removes them when the URLs are old.
+    superseded = {row["prefix"] for row in host.rows("SELECT prefix FROM jobqueue.superseded_prefixes")}
+    assert {key.rpartition("/")[0] for key in before} <= superseded
 
 
 def _die(_effects: object) -> None:

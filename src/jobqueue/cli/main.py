@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from jobqueue import __version__
-from jobqueue.cli import jobs
+from jobqueue.cli import jobs, schedules, webhooks
 from jobqueue.cli.artifact import artifact
 from jobqueue.cli.console import note
 from jobqueue.cli.demo import demo
@@ -80,6 +80,8 @@ app.command()(worker)
 app.command()(migrate)
 app.command()(stats)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(publish)
 app.command()(artifact)
 

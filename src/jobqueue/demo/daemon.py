@@ -5,18 +5,22 @@ from __future__ import annotations
 import http.client
 import signal
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from jobqueue.demo.launch import HOST
 from jobqueue.demo.worker_log import Finished, WorkerLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from jobqueue.demo.leash import Leash
     from jobqueue.demo.stack import Stack
 
+State = TypeVar("State")
+
 _START_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+_STALL_SECONDS = 300.0
 _DRAIN_SECONDS = 40.0  # the worker's own DRAIN_TIMEOUT, and some
 
 
@@ -59,6 +63,23 @@ class Worker:
         """Raise WorkerError, with the last lines of its log, when the worker is not running."""
         if self._process is None or not self._process.running:
             raise WorkerError(f"the worker ended by itself; its last words:\n{self.tail()}")
+
+    def follow(self, look: Callable[[], State]) -> Iterator[State]:
+        """What `look` returns, twenty times a second, for as long as the caller wants to know.
+
+        Raises WorkerError when the worker ends, or when nothing has changed for five minutes.
+        """
+        last: State | None = None
+        changed_at = time.monotonic()
+        while True:
+            now = look()
+            yield now
+            if now != last:
+                last, changed_at = now, time.monotonic()
+            self.check()
+            if time.monotonic() - changed_at > _STALL_SECONDS:
+                raise WorkerError(f"nothing has changed for {_STALL_SECONDS:.0f} s, at {now}:\n{self.tail()}")
+            time.sleep(_LOOK_SECONDS)
 
     def finished(self, job_ids: Iterable[str], timeout: float) -> dict[str, Finished]:
         """What the worker's log says of finished jobs; waits up to `timeout` seconds for the lines of these."""

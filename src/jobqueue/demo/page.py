@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyvips
 
+from jobqueue.demo.archive import VERIFIED
 from jobqueue.demo.files import file_response
 from jobqueue.demo.loopback import LoopbackServer, Request, Response
 from jobqueue.demo.results import STAGES, Result, Variant
@@ -20,6 +21,8 @@ from jobqueue.media.formats import Format, sniff
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jobqueue.demo.archive import Archive
 
 _TYPES = {
     Format.JPEG: "image/jpeg",
@@ -36,10 +39,10 @@ class ResultPage(LoopbackServer):
     The variants come from the CDN at `cdn_url`, as they would for everybody.
     """
 
-    def __init__(self, results: list[Result], seconds: float, cdn_url: str) -> None:
+    def __init__(self, results: list[Result], seconds: float, packed: Archive, cdn_url: str) -> None:
         super().__init__(self._serve)
         self._results = results
-        self._html = render(results, seconds)
+        self._html = render(results, seconds, packed)
         self._policy = f"default-src 'none'; img-src 'self' {cdn_url} data:; style-src 'unsafe-inline'; base-uri 'none'"
 
     def _serve(self, request: Request) -> Response:
@@ -75,7 +78,7 @@ def _as_webp(path: str) -> bytes:
     return data
 
 
-def render(results: list[Result], seconds: float) -> str:
+def render(results: list[Result], seconds: float, packed: Archive) -> str:
     """The page's HTML; nothing in it is loaded from anywhere but the page's own server and the CDN."""
     numbered = list(enumerate(results))
     failed = "".join(_failure(result) for _, result in numbered if not result.published)
@@ -85,6 +88,7 @@ def render(results: list[Result], seconds: float) -> str:
         failed=f'<h2 id="failed">Failed</h2>{failed}' if failed else "",
         published="".join(_card(number, result) for number, result in numbered if result.published)
         or "<p>No picture was published.</p>",
+        archive=_archive(packed),
     )
 
 
@@ -157,3 +161,14 @@ def _failure(result: Result) -> str:
         f"<p>{escape(source.about)} &middot; {size(source.size)}</p>"
         f'<p class="bad">{escape(result.error or "")}</p>{expected}</article>'
     )
+
+
+def _archive(packed: Archive) -> str:
+    left_out = "".join(f"<li>{escape(item.name)}: {escape(item.reason)}</li>" for item in packed.left_out)
+    name = escape(packed.filename)
+    title = f'<a href="{escape(packed.url)}">{name}</a>' if packed.url else name
+    facts = f"<p>{packed.files} files &middot; {size(packed.size)} &middot; built in {packed.seconds:.1f} s</p>"
+    state = f'<p class="bad">{escape(packed.problem)}</p>' if packed.problem else f'<p class="good">{VERIFIED}</p>'
+    missing = f"<p>Left out, as MISSING.txt inside says:</p><ul>{left_out}</ul>" if left_out else ""
+    mark = ' class="failed"' if packed.problem else ""
+    return f"<article{mark}><h3>{title}</h3>{facts if packed.url else ''}{state}{missing}</article>"

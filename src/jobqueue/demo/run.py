@@ -14,7 +14,7 @@ import psycopg
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from jobqueue.demo import sources
+from jobqueue.demo import archive, sources
 from jobqueue.demo.daemon import Worker, WorkerError, migrate
 from jobqueue.demo.host import Host, ended
 from jobqueue.demo.leash import ServerError
@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from jobqueue.demo.archive import Archive
     from jobqueue.demo.sources import Source
 
-_LOOK_SECONDS = 0.05
-_STALL_SECONDS = 300.0
+# A file of the project that the origin does not have: what is left out of an archive must be seen to be said.
+_ABSENT = "Never uploaded.jpg"
 _LAST_LOG_LINES_SECONDS = 5.0
 
 
 def run_demo(folder: Path | None, *, exit_after: bool, console: Console) -> int:
     """Publish the pictures in `folder`, or made ones, with servers that live only while this runs; show the result.
 
-    Ends after the table when `exit_after` or when standard input is not a terminal, and else with Ctrl-C. Returns the
+    Then have an archive of them built, and verify it. Ends after that when `exit_after` or when standard input is not a terminal, and else with Ctrl-C. Returns the
     exit code: 0 when the system worked (of a person's own pictures some may have failed), 1 when it did not, 2 when
     something that it needs is missing, 130 when interrupted before the result.
     """
@@ -79,17 +80,28 @@ def _run(folder: Path | None, found: list[Source] | None, console: Console, *, s
         with Worker(stack) as worker:
             found = _prepare(stack, worker, found, console)
             with psycopg.connect(stack.postgres.dsn, autocommit=True) as connection:
-                results, seconds = _publish(Host(connection), found, worker, console)
-            _show(results, seconds, console)
+                host = Host(connection)
+                results, seconds = _publish(host, found, worker, console)
+                _show(results, seconds, console)
+                absent = [_ABSENT] if folder is None else []
+                packed = archive.build(host, found, absent, worker, stack.folder, console)
+            archive.show(packed, console)
             if stay:
-                _stay(results, seconds, stack, console)
-        worked = folder is not None or all(result.as_expected for result in results)
-        if not worked:
-            console.print("[bold red]Not every picture ended as it should have.[/]")
-        return 0 if worked else 1
+                _stay(results, seconds, packed, stack, console)
+        return 0 if folder is not None or _worked(results, packed, console) else 1
     finally:
         with console.status("Stopping everything"):
             stack.stop()
+
+
+def _worked(results: list[Result], packed: Archive, console: Console) -> bool:
+    """Whether everything ended as it should have; says what did not."""
+    published = all(result.as_expected for result in results)
+    if not published:
+        console.print("[bold red]Not every picture ended as it should have.[/]")
+    if not packed.as_expected:
+        console.print("[bold red]The archive is not as it should be.[/]")
+    return published and packed.as_expected
 
 
 def _prepare(stack: Stack, worker: Worker, found: list[Source] | None, console: Console) -> list[Source]:
@@ -121,10 +133,7 @@ def _publish(host: Host, found: list[Source], worker: Worker, console: Console) 
 
 
 def _await_end(host: Host, files: dict[UUID, Source], worker: Worker, console: Console) -> None:
-    """Show progress until every job has ended.
-
-    Raises WorkerError when the worker ends first, or when nothing has changed for five minutes.
-    """
+    """Show progress until every job has ended. Raises WorkerError as `Worker.follow` does."""
     columns = (
         SpinnerColumn(),
         TextColumn("Publishing"),
@@ -135,21 +144,12 @@ def _await_end(host: Host, files: dict[UUID, Source], worker: Worker, console: C
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("Publishing", total=len(files), doing="")
-        last: dict[str, int] = {}
-        changed_at = time.monotonic()
-        while True:
-            now = host.progress()
+        for now in worker.follow(host.progress):
             failed = now.get("failed", 0)
             doing = ", ".join([f"{now.get('processing', 0)} in work", *([f"{failed} failed"] if failed else [])])
             bar.update(task, completed=ended(now), doing=doing)
             if ended(now) == len(files):
                 return
-            if now != last:
-                last, changed_at = now, time.monotonic()
-            worker.check()
-            if time.monotonic() - changed_at > _STALL_SECONDS:
-                raise WorkerError(f"nothing has changed for {_STALL_SECONDS:.0f} s, at {now}:\n{worker.tail()}")
-            time.sleep(_LOOK_SECONDS)
 
 
 def _show(results: list[Result], seconds: float, console: Console) -> None:
@@ -160,11 +160,13 @@ def _show(results: list[Result], seconds: float, console: Console) -> None:
     console.print(f"[bold]{summary(results, seconds)}[/]", highlight=False)
 
 
-def _stay(results: list[Result], seconds: float, stack: Stack, console: Console) -> None:
+def _stay(results: list[Result], seconds: float, packed: Archive, stack: Stack, console: Console) -> None:
     """Serve the page until Ctrl-C. The worker goes on: rows inserted by hand are published too."""
-    with ResultPage(results, seconds, stack.cdn.url) as page, suppress(KeyboardInterrupt):
+    with ResultPage(results, seconds, packed, stack.cdn.url) as page, suppress(KeyboardInterrupt):
         console.print()
         console.print(f"The pictures side by side   [bold]{page.url}/[/]", highlight=False, soft_wrap=True)
+        if packed.url is not None:
+            console.print(f"The archive                 {packed.url}", highlight=False, soft_wrap=True)
         console.print(f"The worker's metrics        {stack.worker_url}/metrics", highlight=False, soft_wrap=True)
         console.print(f"The database, for psql      {stack.postgres.dsn}", highlight=False, soft_wrap=True)
         console.print("Press [bold]Ctrl-C[/] to stop everything and remove it.")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from jobqueue.kernel import Context
     from jobqueue.storage.objects import Objects
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
+# Held by whoever notes a prefix or removes what is below it, to the end of the transaction.
+LOCK_PREFIX = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
 
 
 def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[str] = ()) -> None:
@@ -34,11 +35,10 @@ def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[
     for earlier in {noted, *left} - {prefix}:
         if earlier is not None:
             _remove(context, earlier, objects)
-    if noted == prefix:
-        return
 
+    # Also when the same prefix is noted already: somebody may be removing what is below it, and is waited for here.
     def note(cursor: psycopg.Cursor[Any]) -> None:
-        cursor.execute(_LOCK, {"prefix": prefix})
+        cursor.execute(LOCK_PREFIX, {"prefix": prefix})
         cursor.execute(
             "UPDATE public.publish_jobs SET key_prefix = %(prefix)s WHERE id = %(id)s", {"prefix": prefix, "id": job.id}
         )
@@ -48,7 +48,7 @@ def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[
 
 def _remove(context: Context, prefix: str, objects: Objects) -> None:
     def remove(cursor: psycopg.Cursor[Any]) -> None:
-        cursor.execute(_LOCK, {"prefix": prefix})
+        cursor.execute(LOCK_PREFIX, {"prefix": prefix})
         cursor.execute(
             """
             SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)

@@ -147,6 +147,11 @@ class Publisher:
     def _name(self, cursor: psycopg.Cursor[Any], job: Job, fetched: Downloaded, probe: Probe, prefix: str) -> None:
         cursor.execute(
             """
+            WITH superseded AS (
+                INSERT INTO jobqueue.superseded_prefixes AS s (prefix)
+                SELECT f.cdn_key_prefix FROM public.auction_files AS f
+                WHERE f.id = %(id)s AND f.cdn_key_prefix LIKE 'publish/%%' AND f.cdn_key_prefix <> %(prefix)s
+                ON CONFLICT (prefix) DO UPDATE SET superseded_at = excluded.superseded_at)
             UPDATE public.auction_files
             SET thumb_url = %(thumb_url)s, display_url = %(display_url)s, cdn_key_prefix = %(prefix)s,
                 bytes = %(bytes)s, width = %(width)s, height = %(height)s,

@@ -184,7 +184,9 @@ class _Transfer:
                 if self._accept(response, offset):
                     self._receive(response)
             finally:
+                # Closing alone would keep the place in the pool: after as many refusals nobody could download any more.
                 response.close()
+                response.release_conn()
 
     def _request(self, offset: int) -> BaseHTTPResponse:
         headers = self._headers

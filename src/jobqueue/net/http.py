@@ -216,17 +216,21 @@ class _Response(http.client.HTTPResponse):
         super().__init__(_SlicedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
 
 
-class _Connection(HTTPConnection):
+class PatientConnection(HTTPConnection):
+    """A connection whose answers can be waited for with `while_waiting`."""
+
     response_class = _Response
 
 
-class _TLSConnection(HTTPSConnection):
+class PatientTLSConnection(HTTPSConnection):
+    """The same over TLS."""
+
     response_class = _Response
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = PatientConnection
 
 
 class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+    ConnectionCls = PatientTLSConnection

@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     retention_days: Annotated[int, whole(1, 36_500), Field(examples=["90"])] = 90
     notification_expiry_batch_size: Annotated[int, whole(1, 1_000_000), Field(examples=["1000"])] = 1000
     data_archival_batch_size: Annotated[int, whole(1, 1_000_000), Field(examples=["10000"])] = 10_000
+    archive_before_delete: Annotated[bool, flag(), Field(examples=["true"])] = True
+    archive_bucket: Annotated[
+        str | None,
+        name(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9]", "a bucket's name: 3 to 63 letters, digits, dots or hyphens"),
+        Field(examples=["app-archives"]),
+    ] = None
 
     max_webhook_retries: Annotated[int, whole(0, 1000), Field(examples=["5"])] = 5
     webhook_retry_backoff_base: Annotated[float, number(1, 3600), Field(examples=["2"])] = 2.0
@@ -199,6 +205,11 @@ class Settings(BaseSettings):
     def pooled(self) -> bool:
         """Whether `conninfo` leads to a transaction pooler, where prepared statements must be off."""
         return self.database_direct_url not in (None, self.database_url)
+
+    @property
+    def has_media(self) -> bool:
+        """Whether any variable of publishing and zipping is set: then all of them must be."""
+        return any(getattr(self, field) is not None for field in (*_RAID, *_STORE))
 
     def require_media(self) -> MediaSettings:
         """Give what publishing and zipping need. Raises ConfigurationError that lists what is not set."""

@@ -122,6 +122,10 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio does this only for sockets that name their protocol, which accepted ones do not: a second request on a
+        # kept connection would wait 40 ms for the client's acknowledgement.
+        accepted: socket.socket = transport.get_extra_info("socket")
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._expect_request()
 
     def on_response_complete(self) -> None:

@@ -1,0 +1,1 @@
+"""Archives: memory, and throughput beside two plainer ways. Run with `python -m bench.archive`."""

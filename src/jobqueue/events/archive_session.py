@@ -1,0 +1,74 @@
+"""The archival's connection: every statement in a transaction that says how values are written and how long it may take."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+_CONNECT_SECONDS: Final = 5
+
+SECONDS: Final = 60.0
+"""How long a statement may take, and how long the server waits for this client in the middle of a transaction."""
+
+PATIENCE: Final = 0.5
+"""Seconds that a statement waits for somebody's lock: less than the server waits before it looks for a deadlock, whose victim
+might be the other."""
+
+# Local to the transaction: nothing is left behind on a pooled connection. The first five decide how values are written: the
+# same row must be the same text whatever the role's or the database's own settings are. The last decide how rows are found: those of
+# one batch by indexes, even where the statistics are of yesterday and a hash over the whole table looks cheaper.
+_SETTINGS: Final = b"""
+SELECT set_config('TimeZone', 'UTC', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true),
+       set_config('DateStyle', 'ISO, YMD', true),
+       set_config('statement_timeout', %(limit)s, true), set_config('idle_in_transaction_session_timeout', %(limit)s, true),
+       set_config('lock_timeout', %(patience)s, true), set_config('max_parallel_workers_per_gather', '0', true),
+       set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true)"""
+
+
+class Session:
+    """One connection, opened by entering it. Raises psycopg.OperationalError when the server cannot be reached."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = make_conninfo(
+            conninfo, application_name="jobqueue:archival", connect_timeout=str(_CONNECT_SECONDS)
+        )
+        self._connection: Connection | None = None
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self, *, discard: bool = False) -> Iterator[Connection]:
+        """One transaction, or a part of the one that is open; `discard` undoes it at its end, whatever state it is in."""
+        connection = self._connection
+        assert connection is not None
+        if self._depth:
+            yield connection
+            return
+        with connection.transaction(force_rollback=discard):
+            self._depth += 1
+            try:
+                values = {"limit": f"{SECONDS * 1000:.0f}ms", "patience": f"{PATIENCE * 1000:.0f}ms"}
+                connection.execute(_SETTINGS, values)
+                yield connection
+            finally:
+                self._depth -= 1

@@ -1,0 +1,64 @@
+"""When an endpoint that fails is left alone, and when it is tried again. Pure: the caller gives the time.
+
+A breaker opens after a few failures in a row. It stays open for a second, then twice as long each time, up to ten; after that
+a few deliveries at once are let through, and the first that succeeds closes it. So a dead endpoint costs a handful of attempts
+every ten seconds instead of all that come, and is still counted out (100 failures in a row) within minutes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+# Failures in a row that open a breaker.
+THRESHOLD: Final = 5
+
+# Deliveries that a breaker lets through at once after it was open.
+PROBES: Final = 3
+
+# Seconds that it stays open: the first time, and at most.
+FIRST: Final = 1.0
+LONGEST: Final = 10.0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """One endpoint's failures in a row, and until when it is left alone. Times are time.monotonic()."""
+
+    failures: int = 0
+    open_until: float = 0.0
+    trips: int = 0
+    seats: int = PROBES
+
+    def is_open(self, now: float) -> bool:
+        """Whether nothing may be sent at `now`."""
+        return now < self.open_until
+
+    @property
+    def trusted(self) -> bool:
+        """Whether as much as ever may be sent once it is not open: otherwise PROBES at a time."""
+        return self.failures < THRESHOLD
+
+    def failed(self, now: float, asked: float | None = None) -> None:
+        """An attempt ended at `now`. `asked` is the time in seconds for which the endpoint asked to be left alone."""
+        self.failures += 1
+        if asked is not None:
+            self._open(max(self.open_until, now + asked))
+        elif not self.trusted and not self.is_open(now):
+            self.trips += 1
+            longest = min(LONGEST, FIRST * 2.0 ** min(self.trips - 1, 16))
+            self._open(now + random.uniform(longest / 2, longest))
+
+    def succeeded(self) -> None:
+        """An attempt succeeded: nothing is held against the endpoint any more."""
+        self.failures, self.trips, self.open_until = 0, 0, 0.0
+
+    def take_seat(self) -> bool:
+        """Take one of the places for when it has been open long enough; False when all are taken."""
+        self.seats -= 1
+        return self.seats >= 0
+
+    def _open(self, until: float) -> None:
+        self.open_until = until
+        self.seats = PROBES

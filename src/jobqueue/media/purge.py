@@ -1,0 +1,207 @@
+"""Files that were soft-deleted long ago: every object of the file, all its versions, then its rows.
+
+Objects are keyed by content, so two files with the same bytes share them: a prefix that another file names, deleted or
+not, or that another file's job has noted and not yet finished with, stays; whoever is purged last removes it. The advisory
+lock of media/orphans.py keeps a job from noting a prefix while its objects are being removed.
+
+Prefixes that a file named before it was published again are swept as long after that. Jobs that failed or were cancelled as long ago are swept as well: what they put before they could name it goes, unless
+somebody names it by now.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import errors
+
+from jobqueue.errors import Permanent
+from jobqueue.media import orphans
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    import psycopg
+
+    from jobqueue.kernel import Context, Job
+    from jobqueue.storage.objects import Objects
+
+log = get_logger(__name__)
+
+DAYS: Final = 30
+"""Days after its soft deletion that a file is purged, unless the payload says otherwise."""
+
+_BATCH: Final = 200
+_VARIANTS: Final = ("thumb.webp", "display.webp")
+
+# A prefix with more objects directly below it than this is not one of a file.
+_MOST_OBJECTS: Final = 100
+
+_DUE = """
+SELECT id FROM public.auction_files
+WHERE deleted_at < now() - %(age)s::interval AND id > %(after)s
+ORDER BY id LIMIT %(limit)s"""
+
+# A file whose own job is running now is left for another day: its worker may be writing.
+_HOLD = """
+SELECT f.cdn_key_prefix FROM public.auction_files AS f
+WHERE f.id = %(id)s AND f.deleted_at < now() - %(age)s::interval
+  AND NOT EXISTS (SELECT FROM public.publish_jobs AS j WHERE j.file_id = f.id AND j.status = 'processing')
+FOR UPDATE SKIP LOCKED"""
+
+_NOTED = "SELECT DISTINCT key_prefix FROM public.publish_jobs WHERE file_id = %(id)s AND key_prefix IS NOT NULL"
+
+_SHARED = """
+SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s AND id <> %(id)s)
+    OR EXISTS (SELECT FROM public.publish_jobs
+               WHERE key_prefix = %(prefix)s AND file_id <> %(id)s AND status <> 'completed')"""
+
+_DELETE = "DELETE FROM public.auction_files WHERE id = %(id)s"
+
+_NOTES = """
+SELECT id, key_prefix FROM public.publish_jobs
+WHERE status IN ('failed', 'cancelled') AND key_prefix IS NOT NULL
+  AND coalesce(completed_at, created_at) < now() - %(age)s::interval AND id > %(after)s
+ORDER BY id LIMIT %(limit)s"""
+
+_HOLD_NOTE = """
+SELECT 1 FROM public.publish_jobs
+WHERE id = %(id)s AND key_prefix = %(prefix)s AND status IN ('failed', 'cancelled') FOR UPDATE SKIP LOCKED"""
+
+_NAMED = """
+SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
+    OR EXISTS (SELECT FROM public.publish_jobs
+               WHERE key_prefix = %(prefix)s AND id <> %(id)s AND status <> 'completed')"""
+
+_SUPERSEDED = """
+SELECT prefix FROM jobqueue.superseded_prefixes
+WHERE superseded_at < now() - %(age)s::interval AND prefix > %(after)s
+ORDER BY prefix LIMIT %(limit)s"""
+
+_IN_USE = """
+SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
+    OR EXISTS (SELECT FROM public.publish_jobs WHERE key_prefix = %(prefix)s AND status <> 'completed')"""
+
+_FORGET_SUPERSEDED = "DELETE FROM jobqueue.superseded_prefixes WHERE prefix = %(prefix)s"
+
+_FORGET = "UPDATE public.publish_jobs SET key_prefix = NULL WHERE id = %(id)s"
+
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+class MediaPurge:
+    """The handler of the kind `media-purge`, with the store that the objects are in."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def run(self, job: Job, context: Context) -> None:
+        """Purge what is due, a file in a transaction. The payload may hold `days`.
+
+        What was purged stays so when this ends early. A file that the host's tables refer to is named in the log and left.
+        Raises as `Objects` and the context do.
+        """
+        age = timedelta(days=_days(job.columns["payload"]))
+        purged, refused = 0, 0
+        for (id_,) in self._found(_DUE, age, context):
+            try:
+                with context.stage("purge"):
+                    purged += self._purge(id_, age, context)
+            except errors.IntegrityError as error:
+                # The host's own tables refer to the file: the host has to let go of it first.
+                refused += 1
+                log.warning("file_not_purged", file_id=str(id_), error=error.diag.message_primary)
+        swept = 0
+        for id_, prefix in self._found(_NOTES, age, context):
+            with context.stage("sweep"):
+                swept += self._sweep(id_, prefix, context)
+        for (prefix,) in self._found(_SUPERSEDED, age, context, after=""):
+            with context.stage("sweep"):
+                self._sweep_superseded(prefix, context)
+                swept += 1
+        log.info("media_purged", files=purged, refused=refused, swept=swept)
+
+    @staticmethod
+    def _found(query: str, age: timedelta, context: Context, after: UUID | str = _NOBODY) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, a batch at a time, by their first column."""
+        while True:
+            batch = context.read(query, {"age": age, "after": after, "limit": _BATCH})
+            yield from batch
+            if len(batch) < _BATCH:
+                return
+            after = batch[-1][0]
+
+    def _purge(self, id_: UUID, age: timedelta, context: Context) -> bool:
+        """Purge one file; returns whether it was still there and due."""
+        done: list[bool] = []
+
+        def purge(cursor: psycopg.Cursor[Any]) -> None:
+            done[:] = [False]
+            held = cursor.execute(_HOLD, {"id": id_, "age": age}).fetchone()
+            if held is None:
+                return
+            noted = {prefix for (prefix,) in cursor.execute(_NOTED, {"id": id_}).fetchall()}
+            prefixes = sorted(prefix for prefix in {held[0], *noted} if prefix)
+            # In one order, so that two purges never wait for each other.
+            for prefix in prefixes:
+                cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
+            shared = {prefix: cursor.execute(_SHARED, {"prefix": prefix, "id": id_}).fetchone() for prefix in prefixes}
+            # The row goes first, so that a foreign key speaks up before an object is gone; it is gone for others at the end.
+            cursor.execute(_DELETE, {"id": id_})
+            for prefix in prefixes:
+                if shared[prefix] == (False,):
+                    self._remove(prefix, context)
+            done[:] = [True]
+
+        context.write(purge)
+        return done[0]
+
+    def _sweep(self, job_id: UUID, prefix: str, context: Context) -> bool:
+        """Remove what an ended job left under the prefix it had noted, and the note; returns whether there was one still."""
+        done: list[bool] = []
+
+        def sweep(cursor: psycopg.Cursor[Any]) -> None:
+            # The prefix first, as in media/orphans.py, so that the two never wait for each other.
+            cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
+            done[:] = [cursor.execute(_HOLD_NOTE, {"id": job_id, "prefix": prefix}).fetchone() is not None]
+            if not done[0]:
+                return
+            if cursor.execute(_NAMED, {"id": job_id, "prefix": prefix}).fetchone() == (False,):
+                self._remove(prefix, context)
+            cursor.execute(_FORGET, {"id": job_id})
+
+        context.write(sweep)
+        return done[0]
+
+    def _sweep_superseded(self, prefix: str, context: Context) -> None:
+        """Remove what lies under a prefix that its file names no more, unless it is in use again, and forget it."""
+
+        def sweep(cursor: psycopg.Cursor[Any]) -> None:
+            cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
+            if cursor.execute(_IN_USE, {"prefix": prefix}).fetchone() == (False,):
+                self._remove(prefix, context)
+            cursor.execute(_FORGET_SUPERSEDED, {"prefix": prefix})
+
+        context.write(sweep)
+
+    def _remove(self, prefix: str, context: Context) -> None:
+        """Remove the objects directly below `prefix`, and versions of those that a file has when only they are left."""
+        start = f"{prefix}/"
+        listed = list(islice(self._objects.keys(start), _MOST_OBJECTS + 1))
+        if len(listed) > _MOST_OBJECTS:
+            log.error("prefix_not_purged", prefix=prefix, reason="it has too many objects to be one of a file")
+            return
+        keys = {key for key in listed if "/" not in key.removeprefix(start)}
+        for key in sorted(keys | {f"{start}{name}" for name in _VARIANTS}):
+            context.checkpoint()
+            self._objects.delete(key)
+
+
+def _days(payload: Any) -> float:
+    days = payload.get("days", DAYS)
+    if isinstance(days, bool) or not isinstance(days, int | float) or days < 0:
+        raise Permanent("the payload's days must be a number, such as 30")
+    return float(days)

@@ -1,0 +1,76 @@
+"""The kinds of work that the queue `jobs` can do in this process, each with its handler.
+
+This registry is the one switch: a kind that is in it is worked on and its schedules tick; one that is not is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import Counter
+
+from jobqueue.errors import Snooze
+from jobqueue.kernel import Context, Job, Queue
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobqueue.observe.metrics import Metrics
+
+log = get_logger(__name__)
+
+QUEUE: Final = "jobs"
+
+COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_until")
+"""What a handler finds in `job.columns`. `payload` is what JSON makes of it; the last four are None but for ticks."""
+
+UNSERVED_SECONDS: Final = 60.0
+
+KindHandler = Callable[[Job, Context], None]
+"""Does one job. What it raises is the job's outcome, as for any queue."""
+
+
+class Kinds:
+    """Kinds and their handlers. Fill it before the worker starts."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._handlers: dict[str, KindHandler] = {}
+        self._conditions: dict[str, Callable[[Mapping[str, Any]], bool]] = {}
+        self._unserved = Counter(
+            "jobqueue_jobs_unserved", "Jobs put off because their kind is not served here", registry=metrics.registry
+        )
+
+    def register(
+        self, kind: str, handler: KindHandler, *, when: Callable[[Mapping[str, Any]], bool] = lambda _payload: True
+    ) -> None:
+        """Have jobs of `kind` done by `handler`; `when(payload)` tells which schedules of that kind can be served here.
+
+        Raises ValueError for a kind that is taken.
+        """
+        if kind in self._handlers:
+            raise ValueError(f"the kind {kind} is registered already")
+        self._handlers[kind] = handler
+        self._conditions[kind] = when
+
+    def serves(self, kind: str, payload: Mapping[str, Any]) -> bool:
+        """Whether a schedule of this kind and payload can run here."""
+        condition = self._conditions.get(kind)
+        return condition is not None and condition(payload)
+
+    def queue(self) -> Queue:
+        """The queue to give to a worker."""
+        return Queue(QUEUE, self.handle, columns=COLUMNS)
+
+    def handle(self, job: Job, context: Context) -> None:
+        """Do one job. A kind that is not registered here is put off without a charge: another process may know it."""
+        kind = str(job.columns["kind"])
+        handler = self._handlers.get(kind)
+        if handler is None:
+            self._unserved.inc()
+            log.warning("job_kind_unserved", kind=kind, seconds=UNSERVED_SECONDS)
+            raise Snooze(
+                f"no process has been found that serves the kind {kind!r}; this one does not", UNSERVED_SECONDS
+            )
+        handler(job, context)

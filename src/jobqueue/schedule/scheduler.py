@@ -1,0 +1,154 @@
+"""What a process does about schedules: its kinds of work, its targets, and the loops that tick and fetch settings."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from jobqueue.errors import ConfigurationError
+from jobqueue.kernel.link import Link
+from jobqueue.kernel.meter import Meter
+from jobqueue.observe.logging import get_logger
+from jobqueue.schedule.backend import Caller
+from jobqueue.schedule.files import read_plan
+from jobqueue.schedule.housekeeping import Retention, heartbeat
+from jobqueue.schedule.kinds import Kinds
+from jobqueue.schedule.settings_feed import SettingsFeed
+from jobqueue.schedule.targets import POST, open_targets
+from jobqueue.schedule.ticker import Ticker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobqueue.kernel.loop import Loop
+    from jobqueue.observe.metrics import Metrics
+    from jobqueue.schedule.files import Entry
+    from jobqueue.settings import Settings
+
+log = get_logger(__name__)
+
+# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
+_STUCK: Final = 120.0
+
+# Seconds after which a statement without an answer is given up: a peer that went silent never answers at all.
+_ANSWER: Final = 15.0
+
+
+class Scheduler:
+    """Schedules of one process. `kinds` is where handlers are registered, before `start`."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, *, concurrency: int = 4, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Raises ConfigurationError when SCHEDULES_FILE, or a variable that one of its targets needs, is not as it must be."""
+        self._settings = settings
+        self._metrics = metrics
+        self._read = self._signature()
+        self._plan = read_plan(settings.schedules_file, max_retries=settings.max_retries)
+        self._targets = open_targets(settings, self._plan.targets, os.environ if environ is None else environ)
+        self._caller = Caller(self._targets, connections=concurrency)
+        self._loops: list[Loop] = []
+        self._links: list[Link] = []
+        self._stopped = threading.Event()
+        self.kinds = Kinds(metrics)
+        self.kinds.register("heartbeat", heartbeat)
+        self.kinds.register("job-retention", Retention(settings.conninfo, settings.retention_days).run)
+        self.kinds.register(POST, self._caller.post, when=self._caller.serves)
+
+    def secrets(self) -> list[str]:
+        """Secrets of targets, which no output may hold."""
+        return [value for target in self._targets.values() if target.secret for value in target.secret.accepted]
+
+    def start(self) -> None:
+        """Start the loops: none in a process that neither schedules nor has a backend."""
+        primary = self._settings.scheduler_is_primary
+        meter = Meter(self._metrics, [])
+        feed = None
+        if self._caller.has_backend:
+            feed = SettingsFeed(self._link("settings", direct=False), meter, self._caller)
+            self._loops.append(feed)
+        if primary or feed is not None:
+            entries = self._plan.entries if primary else None
+            ticker = Ticker(
+                self._link("schedule", direct=True),
+                meter,
+                entries,
+                lambda schedule: self.kinds.serves(schedule.kind, schedule.payload),
+                feed.wake if feed is not None else lambda: None,
+                self._reread,
+            )
+            self._loops.append(ticker)
+        for loop in self._loops:
+            loop.start()
+        if self._loops:
+            threading.Thread(target=self._watch, name="jobqueue-schedule-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the loops: no tick is proposed from here any more. Waits for a second or so at most."""
+        for loop in self._loops:
+            loop.stop()
+        for loop in self._loops:
+            loop.join(1.0)
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Close connections that are kept open."""
+        self._caller.close()
+
+    def stuck(self) -> str | None:
+        """Why schedules make no progress, or None. The database's absence is no reason: it comes back."""
+        now = time.monotonic()
+        for loop in self._loops:
+            if not loop.stopping and not loop.is_alive:
+                return f"the {loop.name} loop has ended"
+            if not loop.stopping and now - loop.beaten_at > _STUCK + loop.resting:
+                return f"the {loop.name} loop has not turned for {now - loop.beaten_at:.0f} s"
+        return None
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """What is another when the file is: a mounted one is often replaced as a whole."""
+        file = self._settings.schedules_file
+        if file is None:
+            return None
+        try:
+            found = file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _reread(self) -> Sequence[Entry] | None:
+        """The entries of the file, when it has changed since it was read and can be used; it is read once for each change."""
+        signature = self._signature()
+        if signature is None or signature == self._read:
+            return None
+        self._read = signature
+        try:
+            plan = read_plan(self._settings.schedules_file, max_retries=self._settings.max_retries)
+        except ConfigurationError as error:
+            log.error("schedules_file_refused", problems=error.problems)
+            return None
+        if plan.targets != self._plan.targets:
+            # Their secrets are read at the start, and only then known to whatever keeps secrets out of logs.
+            log.error("schedules_file_refused", problems=["its targets have changed: restart to use them"])
+            return None
+        log.info("schedules_file_read", schedules=len(plan.entries))
+        return plan.entries
+
+    def _watch(self) -> None:
+        """Cut connections whose statement has had no answer for too long, so that their loop can open another."""
+        while not self._stopped.wait(0.5):
+            for link in self._links:
+                if link.cut_if_stuck(time.monotonic()):
+                    log.warning("connection_cut", reason="no answer in time")
+
+    def _link(self, name: str, *, direct: bool) -> Link:
+        settings = self._settings
+        if direct:
+            # LISTEN needs a session. Where this leads to a transaction pooler all the same, looking once a second serves.
+            link = Link(settings.direct_conninfo, name, prepare=False, timeout=_ANSWER)
+        else:
+            link = Link(settings.conninfo, name, prepare=not settings.pooled, timeout=_ANSWER)
+        self._links.append(link)
+        return link

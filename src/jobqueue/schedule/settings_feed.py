@@ -1,0 +1,81 @@
+"""Fetches the backend's settings when somebody asks for them, in one process at a time, and keeps them in the database.
+
+Asking is a number in the database that grows. Whoever sees that it is larger than the number that was answered may
+fetch; any number of requests made before the fetch began are answered by it. A fetch that fails changes nothing: the
+last good settings stay, and the next process that looks tries again, after ever longer pauses.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from jobqueue.errors import JobError
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.schedule.backend import Caller
+    from jobqueue.schedule.schedules import Database
+
+log = get_logger(__name__)
+
+# Rests until it is woken.
+_REST: Final = 3600.0
+
+# Seconds that a fetch may take before another process may try.
+_TURN_SECONDS: Final = 12.0
+
+_LONGEST_PAUSE: Final = 300.0
+
+_ASK = b"""
+INSERT INTO jobqueue.backend_settings AS s (asked) VALUES (1)
+ON CONFLICT (one) DO UPDATE SET asked = s.asked + 1, not_before = CASE
+    WHEN s.failures > 0 THEN least(s.not_before, clock_timestamp() + interval '1 second') ELSE s.not_before END"""
+
+_TAKE = b"""
+UPDATE jobqueue.backend_settings SET not_before = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE asked > answered AND not_before <= clock_timestamp() RETURNING asked"""
+
+_KEEP = b"SELECT jobqueue.keep_settings(%(request)s, %(settings)s::jsonb)"
+
+_FAIL = b"""
+UPDATE jobqueue.backend_settings SET failures = failures + 1, failed_at = clock_timestamp(), last_error = %(error)s,
+    not_before = clock_timestamp() + make_interval(secs => least(%(longest)s, 2.0 ^ least(failures, 20)) * (0.5 + random() / 2))
+RETURNING failures, settings IS NOT NULL"""
+
+
+def ask_for_settings(database: Database) -> None:
+    """Have the settings fetched again, soon, by some process. After failures it is tried within a second or so."""
+    database.fetch(_ASK)
+
+
+class SettingsFeed(Loop):
+    """The loop that fetches. `wake()` it when settings are wanted; it asks by itself when it starts."""
+
+    name = "settings"
+
+    def __init__(self, link: Link, meter: Meter, caller: Caller) -> None:
+        super().__init__(link, meter)
+        self._caller = caller
+        self._asked = False
+
+    def turn(self) -> float:
+        if not self._asked:
+            ask_for_settings(self.link)
+            self._asked = True
+        taken = self.link.fetch(_TAKE, {"seconds": _TURN_SECONDS})
+        if not taken:
+            return _REST
+        try:
+            settings = self._caller.settings()
+        except JobError as error:
+            failures, kept = self.link.fetch(_FAIL, {"error": str(error), "longest": _LONGEST_PAUSE})[0]
+            log.warning("backend_settings_failed", error=str(error), failures=failures, last_good_kept=kept)
+            return _REST
+        params: dict[str, Any] = {"request": taken[0][0], "settings": json.dumps(settings.document())}
+        changed = self.link.fetch(_KEEP, params)[0][0]
+        log.info("backend_settings_fetched", changed=changed, **settings.document())
+        return _REST

@@ -1,0 +1,270 @@
+"""The ticker: one thread a process that waits for the earliest tick and proposes it to the database.
+
+It looks at the database once a second, in one short statement: the clock, and whether any definition has changed. Ticks are worked
+out once, when a definition or the last tick has changed, and kept in a heap; between two looks it sleeps until the
+earliest. A notification ends the sleep, and nothing depends on one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+from jobqueue.schedule.due import due_ticks
+from jobqueue.schedule.schedules import Proposal, Schedules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.schedule.backend_settings import BackendSettings
+    from jobqueue.schedule.files import Entry
+    from jobqueue.schedule.rules import Rule
+    from jobqueue.schedule.schedules import Fired, Glance, Schedule
+
+log = get_logger(__name__)
+
+_LOOK_EVERY: Final = 1.0
+
+# Seconds in which any number of notifications lead to one look.
+_PATIENCE: Final = 0.05
+
+_RELOAD_EVERY: Final = 300.0
+_SUCCESSES_EVERY: Final = 15.0
+
+# How often the thread looks whether it is to stop.
+_GLANCE: Final = 0.5
+
+# A row that somebody else holds is asked for again after this, in seconds; so is one whose tick our clock was early for.
+_AGAIN: Final = 0.02
+
+# Schedules that one statement ticks: their rows stay locked until it ends.
+_BATCH: Final = 100
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A schedule of the database, and what it waits for; `rule` is None while it does not tick here."""
+
+    schedule: Schedule
+    rule: Rule | None
+    waits_for: datetime | None
+
+
+class Ticker(Loop):
+    """Ticks the schedules whose work this process can do: `serves(kind, payload)` says so.
+
+    With `entries` None it never schedules, and only passes on that the backend's settings are wanted, by `fetch_settings`.
+    `reread` gives other entries when the file has changed, and None while it has not; it is asked about once a second.
+    """
+
+    name = "schedule"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        entries: Sequence[Entry] | None,
+        serves: Callable[[Schedule], bool],
+        fetch_settings: Callable[[], None] = lambda: None,
+        reread: Callable[[], Sequence[Entry] | None] = lambda: None,
+    ) -> None:
+        super().__init__(link, meter)
+        self._entries = entries
+        self._serves = serves
+        self._fetch_settings = fetch_settings
+        self._reread = reread
+        self._schedules = Schedules(link)
+        self._synced = False
+        self._listening = 0
+        self._digest = ""
+        self._looked_at = self._loaded_at = self._counted_at = -1e9
+        self._counted_until: datetime | None = None
+        self._clock = (datetime.min.replace(tzinfo=UTC), 0.0)
+        self._watched_since: datetime | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._heap: list[tuple[datetime, str]] = []
+
+    def turn(self) -> float:
+        self._listen()
+        if self._entries is not None and not self._synced:
+            if changed := self._schedules.sync(self._entries):
+                log.info("schedules_synced", changed=len(changed), names=changed[:20])
+            self._synced = True
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY:
+            self._look()
+        due = self._due()
+        if due:
+            self._fire(due)
+            return 0.0
+        self._sleep()
+        return 0.0
+
+    def lost(self) -> None:
+        self.link.close()
+        self._looked_at = -1e9
+
+    def now(self) -> datetime:
+        """The database's clock, as far as it is known here."""
+        at, measured = self._clock
+        return at + timedelta(seconds=time.monotonic() - measured)
+
+    def _listen(self) -> None:
+        self.link.connection()
+        if self._listening != self.link.opened:
+            self.link.fetch(b"LISTEN jobqueue_schedules")
+            self._listening = self.link.opened
+            self._looked_at = -1e9
+
+    def _look(self) -> None:
+        glance = self._measure()
+        if glance.settings_wanted:
+            self._look_within(glance.wait)
+            if glance.wait <= 0:
+                self._looked_at = time.monotonic()
+                self._fetch_settings()
+        if self._entries is None:
+            return
+        if self._watched_since is None:
+            self._watched_since = glance.now
+        if (entries := self._reread()) is not None:
+            self._entries, self._synced = entries, False
+        stale = time.monotonic() - self._loaded_at > _RELOAD_EVERY
+        if glance.digest != self._digest or stale:
+            self._load(everything=stale)
+            self._digest = glance.digest
+        if time.monotonic() - self._counted_at > _SUCCESSES_EVERY:
+            self._count_successes()
+
+    def _look_within(self, seconds: float) -> None:
+        self._looked_at = min(self._looked_at, time.monotonic() - _LOOK_EVERY + max(_PATIENCE, seconds))
+
+    def _measure(self) -> Glance:
+        asked = time.monotonic()
+        glance = self._schedules.look()
+        answered = time.monotonic()
+        self._looked_at = answered
+        # Half of the way there and back, at most: rather late than early.
+        self._clock = (glance.now, asked + (answered - asked) / 2)
+        return glance
+
+    def _load(self, *, everything: bool) -> None:
+        settings = self._schedules.settings()
+        found = {schedule.name: schedule for schedule in self._schedules.load()}
+        self._loaded_at = time.monotonic()
+        for name in self._watched.keys() - found.keys():
+            del self._watched[name]
+        for name, schedule in found.items():
+            known = self._watched.get(name)
+            if everything or known is None or known.schedule.revision != schedule.revision:
+                rule = self._rule(schedule, settings)
+                self._watched[name] = _Watched(schedule, rule, schedule.next_tick_at)
+            else:
+                known.waits_for = schedule.next_tick_at
+        self._arm()
+        self._heap = [(each.waits_for, name) for name, each in self._watched.items() if each.rule and each.waits_for]
+        heapq.heapify(self._heap)
+        log.info(
+            "schedules_loaded",
+            schedules=len(found),
+            ticking=len(self._heap),
+            backend_settings=None if settings is None else settings.document(),
+        )
+
+    def _rule(self, schedule: Schedule, settings: BackendSettings | None) -> Rule | None:
+        if not schedule.enabled or schedule.paused_at is not None or not self._serves(schedule):
+            return None
+        try:
+            return schedule.rule(settings)
+        except ValueError as error:
+            log.error("schedule_malformed", schedule=schedule.name, error=error)
+            return None
+
+    def _arm(self) -> None:
+        """Have schedules that wait for nothing wait for their first tick from now on. Somebody may have been first."""
+        now, armed = self.now(), {}
+        for name, each in self._watched.items():
+            if each.rule is not None and each.waits_for is None:
+                tick = each.rule.next(now)
+                if tick is not None:
+                    armed[name] = (each.schedule.revision, tick)
+        if not armed:
+            return
+        self._schedules.arm(armed)
+        for schedule in self._schedules.load(sorted(armed)):
+            self._move(schedule.name, schedule.revision, schedule.next_tick_at)
+
+    def _move(self, name: str, revision: int | None, waits_for: datetime | None) -> None:
+        """Note what a schedule waits for now. One of another revision is forgotten until it is loaded again."""
+        each = self._watched.get(name)
+        if each is None:
+            return
+        each.waits_for = waits_for
+        if revision != each.schedule.revision:
+            each.rule = None
+        if each.rule is None or waits_for is None:
+            self._digest = ""
+            self._look_within(_PATIENCE)
+
+    def _due(self) -> list[str]:
+        """Take what is due off the heap, at most a batch."""
+        due: list[str] = []
+        now = self.now()
+        while self._heap and self._heap[0][0] <= now and len(due) < _BATCH:
+            due.append(heapq.heappop(self._heap)[1])
+        return due
+
+    def _fire(self, names: Sequence[str]) -> None:
+        now, proposals = self.now(), []
+        for name in names:
+            each = self._watched[name]
+            if each.rule is None or each.waits_for is None:
+                continue
+            ticks = due_ticks(each.rule, each.schedule.policy, each.waits_for, now, self._watched_since or now)
+            if ticks:
+                proposals.append(Proposal(each.schedule, each.waits_for, ticks, each.rule.next(max(now, ticks[-1].at))))
+        again = False
+        for fired in self._schedules.fire(proposals):
+            if fired.outcomes is not None:
+                self._report(fired, now)
+            self._move(fired.name, fired.revision, fired.next_tick_at)
+            again = again or (fired.outcomes is None and fired.next_tick_at is not None and fired.next_tick_at <= now)
+        for name in names:
+            each = self._watched[name]
+            if each.rule is not None and each.waits_for is not None:
+                heapq.heappush(self._heap, (each.waits_for, name))
+        if again:
+            self._stopping.wait(_AGAIN)
+
+    def _report(self, fired: Fired, now: datetime) -> None:
+        assert fired.outcomes is not None
+        counter = self.meter.metrics.schedule_ticks
+        for outcome in fired.outcomes:
+            counter.labels(fired.name, outcome).inc()
+        if set(fired.outcomes) - {"enqueued"}:
+            log.info("schedule_tick_not_run", schedule=fired.name, outcomes=fired.outcomes)
+        late = now - (self._watched[fired.name].waits_for or now)
+        late_ms = round(late / timedelta(milliseconds=1))
+        log.debug("schedule_ticked", schedule=fired.name, outcomes=fired.outcomes, late_ms=late_ms)
+
+    def _count_successes(self) -> None:
+        gauge = self.meter.metrics.schedule_last_success_timestamp_seconds
+        for name, seconds, at in self._schedules.successes(self._counted_until):
+            gauge.labels(name).set(seconds)
+            self._counted_until = at if self._counted_until is None else max(at, self._counted_until)
+        self._counted_at = time.monotonic()
+
+    def _sleep(self) -> None:
+        """Until the next look or tick is due, or a notification comes."""
+        rest = min(_GLANCE, self._looked_at + _LOOK_EVERY - time.monotonic())
+        if self._heap:
+            rest = min(rest, (self._heap[0][0] - self.now()).total_seconds())
+        # The generator is run to its end: it holds the connection's lock until then.
+        if list(self.link.connection().notifies(timeout=max(0.0, rest), stop_after=1)):
+            self._look_within(_PATIENCE)

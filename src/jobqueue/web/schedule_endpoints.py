@@ -1,0 +1,151 @@
+"""`POST /cron/{schedule}` for an external cron, and `POST /webhook/settings-changed` for the backend.
+
+Neither trusts a body: the one says which schedule by its path, the other only that it is worth asking the backend again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+import psycopg
+from anyio import CapacityLimiter
+from psycopg.conninfo import make_conninfo
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from jobqueue.observe.logging import get_logger
+from jobqueue.schedule.files import NAME
+from jobqueue.schedule.rules import previous
+from jobqueue.schedule.schedules import Schedules
+from jobqueue.schedule.settings_feed import ask_for_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from jobqueue.schedule.kinds import Kinds
+    from jobqueue.settings import Settings
+
+log = get_logger(__name__)
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+# Connections to the database that these endpoints may hold at once, and the seconds that a statement may take.
+_CALLS: Final = 2
+_SECONDS: Final = 5
+
+# A definition may change between reading it and asking for a run; not again and again.
+_ATTEMPTS: Final = 3
+
+
+class _Connection:
+    """One connection for one call, as `Schedules` wants it."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._connection.transaction():
+            self._connection.execute(
+                b"SELECT set_config('statement_timeout', %(t)s, true), set_config('lock_timeout', %(t)s, true)",
+                {"t": f"{_SECONDS}s"},
+            )
+            cursor = self._connection.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+
+
+def schedule_routes(settings: Settings, kinds: Kinds) -> list[Route]:
+    """The routes to give to the application. `kinds` tells which schedules can run in this deployment."""
+    endpoints = _Endpoints(settings, kinds)
+    return [
+        Route("/cron/{schedule}", endpoints.cron, methods=["POST"]),
+        Route("/webhook/settings-changed", endpoints.settings_changed, methods=["POST"]),
+    ]
+
+
+class _Endpoints:
+    def __init__(self, settings: Settings, kinds: Kinds) -> None:
+        self._key = settings.cron_job_api_key
+        self._secret = settings.worker_webhook_secret
+        self._conninfo = make_conninfo(
+            settings.conninfo, application_name="jobqueue:http", connect_timeout=str(_SECONDS)
+        )
+        self._kinds = kinds
+        self._threads = CapacityLimiter(_CALLS)
+
+    async def cron(self, request: Request) -> Response:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if self._key is None or scheme.lower() != "bearer" or not self._key.matches(key.strip().encode("latin-1")):
+            log.warning("schedule_call_auth_failed", client=_client(request))
+            return _answer(401, {"error": "Unauthorized"})
+        # Read to its end, so that one that is too large is refused before anything is done.
+        await request.body()
+        name = request.path_params["schedule"]
+        if not NAME.fullmatch(name):
+            return _answer(404, {"error": "Not found"})
+        status, said = await self._in_thread(lambda schedules: self._call(schedules, name))
+        log.info("schedule_called", schedule=name, status=status, outcome=said.get("status", said.get("error")))
+        return _answer(status, said)
+
+    async def settings_changed(self, request: Request) -> Response:
+        if self._secret is None:
+            return _answer(500, {"error": "Server misconfigured"})
+        if not self._secret.matches(request.headers.get("x-webhook-secret", "").encode("latin-1")):
+            log.warning("settings_webhook_auth_failed", client=_client(request))
+            return _answer(401, {"error": "Unauthorized"})
+        await request.body()
+
+        def ask(schedules: Schedules) -> tuple[int, dict[str, Any]]:
+            ask_for_settings(schedules.database)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            return 200, {"success": True, "message": "Schedulers restarted", "timestamp": now}
+
+        return _answer(*await self._in_thread(ask))
+
+    def _call(self, schedules: Schedules, name: str) -> tuple[int, dict[str, Any]]:
+        for _ in range(_ATTEMPTS):
+            found = schedules.load([name])
+            if not found or found[0].removed_at is not None:
+                return 404, {"error": "Not found"}
+            schedule = found[0]
+            if not self._kinds.serves(schedule.kind, schedule.payload):
+                return 503, {"error": "No handler for this schedule here"}
+            try:
+                rule = schedule.rule(schedules.settings())
+            except ValueError as error:
+                log.error("schedule_malformed", schedule=name, error=error)
+                return 503, {"error": "The schedule is malformed"}
+            if rule is None:
+                # Its pace is the backend's to say, and the backend has said nothing, or no.
+                return 200, {"status": "off"}
+            now = schedules.look().now
+            at = previous(rule, now) or now.replace(microsecond=0)
+            said = schedules.call(schedule, at, rule.next(at) or at + timedelta(days=1), "http")
+            if said == "paused":
+                return 200, {"status": "paused"}
+            if said != "changed":
+                # Started by this call, by one before it for the same tick, or running still: one run, however often it is asked for.
+                return 200, {"status": "started"}
+        return 503, {"error": "The schedule is being changed"}
+
+    async def _in_thread(self, work: Callable[[Schedules], tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
+        def run() -> tuple[int, dict[str, Any]]:
+            try:
+                with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+                    return work(Schedules(_Connection(connection)))
+            except psycopg.OperationalError as error:
+                log.warning("http_database_away", error=str(error).strip())
+                return 503, {"error": "The database does not answer"}
+
+        return await anyio.to_thread.run_sync(run, limiter=self._threads)
+
+
+def _answer(status: int, document: dict[str, Any]) -> Response:
+    return JSONResponse(document, status, _HEADERS)
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
