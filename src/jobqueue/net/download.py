@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -64,12 +63,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A file that came whole: its size in bytes, its digests, and how often it had to be taken up again."""
+    """A file that came whole: its size in bytes, its SHA-256 in hex, and how often it had to be taken up again."""
 
     path: Path
     size_bytes: int
     sha256: str
-    crc32: int
     resumed: int
 
 
@@ -101,7 +99,7 @@ def download(
     with _File(target) as file, while_waiting(watch.waiting):
         transfer = _Transfer(pool, url, headers, limits, words, watch, on_bytes, file)
         transfer.run()
-    return Downloaded(target, file.size, file.sha256.hexdigest(), file.crc32, transfer.resumes)
+    return Downloaded(target, file.size, file.sha256.hexdigest(), transfer.resumes)
 
 
 @contextmanager
@@ -113,11 +111,12 @@ def _writing() -> Iterator[None]:
 
 
 class _File:
-    """The part of the file that has come, and its digests. Raises Retry when the disk does not take it."""
+    """The part of the file that has come, and its digest. Raises Retry when the disk does not take it."""
 
     def __init__(self, target: Path) -> None:
         with _writing():
-            self._file = target.open("wb", buffering=CHUNK_BYTES)
+            # Pieces are large already: a buffer would only copy them once more.
+            self._file = target.open("wb", buffering=0)
         self._begin()
 
     def __enter__(self) -> Self:
@@ -136,13 +135,13 @@ class _File:
     def _begin(self) -> None:
         self.size = 0
         self.sha256 = hashlib.sha256()
-        self.crc32 = 0
 
     def append(self, data: bytes) -> None:
         with _writing():
-            self._file.write(data)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self.sha256.update(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
         self.size += len(data)
 
 
