@@ -89,6 +89,7 @@ class Claimer(Loop):
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
         self._backlog = False
+        self._wanted = 1
         self._first = 0
         self._woken = threading.Lock()
         self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
@@ -110,9 +111,14 @@ class Claimer(Loop):
         return all(source.drained and not source.suspects and not source.asked for source in self._sources)
 
     def finished(self, job: Job) -> None:
-        """A job's thread is done with it: its slot is free."""
+        """A job's thread is done with it."""
         with self._woken:
             self.in_flight[job.queue] -= 1
+
+    def freed(self) -> None:
+        """A slot is free. The claimer is woken when that makes as many as it waits for."""
+        if self._pool.free >= self._wanted and not self._wake.is_set():
+            self._wake.set()
 
     def lost(self) -> None:
         for source in self._sources:
@@ -131,8 +137,8 @@ class Claimer(Loop):
         # Each turn begins with the next queue, so that none is always served first.
         self._first = (self._first + 1) % len(self._sources)
         in_turn = self._sources[self._first :] + self._sources[: self._first]
-        if self._backlog and self._pool.in_flight and self._pool.free < self._pool.size / 2:
-            self._wake.wait(_PATIENCE)
+        if self._backlog:
+            self._wait_for_room()
         self._backlog = False
         more = False
         for source in in_turn:
@@ -141,6 +147,15 @@ class Claimer(Loop):
             if not source.drained:
                 more = self._serve(source) or more
         return 0.0 if more else self._rest()
+
+    def _wait_for_room(self) -> None:
+        """Wait a moment for half of the slots: claims cost by the statement more than by the job."""
+        self._wanted = self._pool.size // 2
+        if 0 < self._pool.free < self._wanted:
+            self._wake.clear()
+            if self._pool.free < self._wanted:
+                self._wake.wait(_PATIENCE)
+        self._wanted = 1
 
     def _rest(self) -> float:
         """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""

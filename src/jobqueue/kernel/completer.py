@@ -67,7 +67,9 @@ class Completer(Loop):
 
     def submit(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        self.wake()
+        # Looking first costs a tenth of waking: the loop clears the flag before it looks for outcomes.
+        if not self._wake.is_set():
+            self.wake()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is recorded; returns whether it is."""
@@ -78,11 +80,13 @@ class Completer(Loop):
     def turn(self) -> float:
         # An unfinished batch is what the last turn could not record: the same statements are sent again, and a row
         # that was recorded after all no longer matches its token.
-        while len(self._batch) < _LARGEST_BATCH and self._outcomes:
-            self._batch.append(self._outcomes.popleft())
-        now = time.monotonic()
-        self._batch += [outcome for at, outcome in self._deferred if at <= now]
-        self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
+        take = self._outcomes.popleft
+        for _ in range(min(_LARGEST_BATCH - len(self._batch), len(self._outcomes))):
+            self._batch.append(take())
+        if self._deferred:
+            now = time.monotonic()
+            self._batch += [outcome for at, outcome in self._deferred if at <= now]
+            self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
         self._record()
         if self._outcomes:
             return 0.0
@@ -94,20 +98,23 @@ class Completer(Loop):
         groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
         for outcome in self._batch:
             groups.setdefault((outcome.job.queue, outcome.verb, outcome.recorded), []).append(outcome)
-        for (queue, verb, recorded), outcomes in groups.items():
+        left = list(groups.items())
+        while left:
+            (queue, verb, recorded), outcomes = left.pop(0)
             if recorded or verb == "lost":
                 results: dict[JobId, str] = {outcome.job.id: _REPORTED[verb] for outcome in outcomes}
             else:
                 results = self._recorded(self._stores[queue], verb, outcomes)
-            deferred = {id(outcome) for _, outcome in self._deferred}
-            outcomes[:] = [outcome for outcome in outcomes if id(outcome) not in deferred]
-            self._batch = [outcome for outcome in self._batch if id(outcome) not in deferred]
+            ended = outcomes
+            if self._deferred:
+                deferred = {id(outcome) for _, outcome in self._deferred}
+                ended = [outcome for outcome in outcomes if id(outcome) not in deferred]
             if verb in ("retry", "snooze", "release"):
                 self._entered(queue)
-            self._leases.drop(outcome.job for outcome in outcomes)
-            written = {id(outcome) for outcome in outcomes}
-            self._batch = [outcome for outcome in self._batch if id(outcome) not in written]
-            self._report(queue, outcomes, results)
+            self._leases.drop([outcome.job for outcome in ended])
+            # These must not be sent again when a later group loses the connection.
+            self._batch = [outcome for _, waiting in left for outcome in waiting]
+            self._report(queue, ended, results)
 
     def _recorded(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
         """Send a group; when the database refuses it (a host's trigger or constraint may), one at a time.
@@ -164,13 +171,14 @@ class Completer(Loop):
     def _report(self, queue: str, outcomes: list[Outcome], results: dict[JobId, str]) -> None:
         counts: dict[str, int] = {}
         speaks = log.is_enabled("info")
-        observe = self.meter.ended
+        self.meter.ended(queue, [outcome.seconds for outcome in outcomes])
         for outcome in outcomes:
-            result = results.get(outcome.job.id, "lease_lost")
+            job = outcome.job
+            result = results.get(job.id, "lease_lost")
             counts[result] = counts.get(result, 0) + 1
-            observe(queue, outcome.seconds, outcome.stages)
+            if outcome.stages:
+                self.meter.staged(queue, outcome.stages)
             if speaks:
-                job = outcome.job
                 log.info(
                     "job_finished",
                     queue=queue,

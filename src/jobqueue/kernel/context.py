@@ -35,6 +35,8 @@ class _RowLocked(Exception):
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned."""
 
+    __slots__ = ("_draining", "_interrupted", "_leases", "_pool", "_store", "committed", "job", "stages")
+
     def __init__(
         self,
         job: Job,

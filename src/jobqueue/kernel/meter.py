@@ -26,13 +26,14 @@ class Meter:
     def started(self, queue: str, waits: list[float]) -> None:
         """Jobs were claimed; `waits` are the seconds each was due before."""
         self._started[queue].inc(len(waits))
-        observe = self._waits[queue].observe
-        for wait in waits:
-            observe(wait)
+        self._waits[queue].observe_all(waits)
 
-    def ended(self, queue: str, seconds: float, stages: Mapping[str, float]) -> None:
-        """A handler ended after `seconds`, which it spent in `stages`."""
-        self._durations[queue].observe(seconds)
+    def ended(self, queue: str, seconds: list[float]) -> None:
+        """Handlers ended, each after its `seconds`."""
+        self._durations[queue].observe_all(seconds)
+
+    def staged(self, queue: str, stages: Mapping[str, float]) -> None:
+        """A handler spent these seconds in these stages."""
         for stage, spent in stages.items():
             self.metrics.job_stage_duration_seconds.labels(queue, stage).observe(spent)
 

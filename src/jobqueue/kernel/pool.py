@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class Pool:
-    """`size` threads that call `run(job)`. `freed()` is called after each, in the job's thread."""
+    """`size` threads that call `run(job)`. `freed()` is called after each, in the job's thread.
+
+    Threads are called one by one: whoever takes a job calls the next thread if there are more, and only one is on its way
+    at a time. Jobs that wait for something are so begun one after the other within microseconds; jobs that are over at
+    once are run by the thread that is awake, without waking others to find nothing left.
+    """
 
     def __init__(self, size: int, run: Callable[[Job], None], freed: Callable[[], None]) -> None:
         self.size = size
@@ -27,6 +32,7 @@ class Pool:
         self._running = 0
         self._threads = 0
         self._unoccupied = 0
+        self._called = False
         self._closed = False
 
     @property
@@ -36,16 +42,25 @@ class Pool:
 
     @property
     def free(self) -> int:
-        return self.size - self.in_flight
+        return self.size - self._running - len(self._waiting)
 
     def submit(self, jobs: list[Job]) -> None:
         """Run `jobs`, which must not be more than the free slots. Threads are started as they are needed."""
         with self._lock:
             self._waiting.extend(jobs)
-            for _ in range(min(len(self._waiting) - self._unoccupied, self.size - self._threads)):
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
-            self._ready.notify(len(jobs))
+            self._call()
+
+    def _call(self) -> None:
+        """Have one more thread come for the jobs that wait, unless one is on its way. The lock is held."""
+        if self._called or not self._waiting:
+            return
+        if self._unoccupied:
+            self._called = True
+            self._ready.notify()
+        elif self._threads < self.size:
+            self._called = True
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
 
     def take_back(self) -> list[Job]:
         """Remove and return the jobs that no thread has begun."""
@@ -67,22 +82,31 @@ class Pool:
             self._ready.notify_all()
 
     def _work(self) -> None:
+        waiting, run, freed = self._waiting, self._run, self._freed
+        arrived = True
         while True:
             with self._lock:
-                self._unoccupied += 1
-                while not self._waiting and not self._closed:
+                while not waiting:
+                    if arrived:
+                        self._called, arrived = False, False
+                    if self._closed:
+                        return
+                    self._unoccupied += 1
                     self._ready.wait()
-                self._unoccupied -= 1
-                if not self._waiting:
-                    return
+                    self._unoccupied -= 1
+                    arrived = True
                 # In this order, so that a reader without the lock never sees one job too few.
                 self._running += 1
-                job = self._waiting.popleft()
+                job = waiting.popleft()
+                if arrived:
+                    self._called, arrived = False, False
+                if waiting and not self._called:
+                    self._call()
             try:
-                self._run(job)
+                run(job)
             finally:
                 with self._lock:
                     self._running -= 1
-                    if self.in_flight == 0:
+                    if not self._running and not waiting:
                         self._idle.notify_all()
-                self._freed()
+                freed()

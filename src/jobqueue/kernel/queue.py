@@ -70,5 +70,9 @@ class Job:
     def attempt(self) -> int:
         return self.retry_count + 1
 
+    def log_fields(self) -> dict[str, object]:
+        """What tells this attempt from others in the log."""
+        return {"queue": self.queue, "job_id": str(self.id), "attempt": self.attempt}
+
     def __repr__(self) -> str:
         return f"<Job {self.queue} {self.id} attempt {self.attempt} of {self.max_retries}>"

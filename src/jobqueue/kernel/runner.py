@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
 from jobqueue.kernel.outcome import Outcome
-from jobqueue.observe.logging import bind, get_logger
+from jobqueue.observe.logging import attach, detach, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,17 +36,17 @@ class Runner:
         """Run the handler. Never raises: every way a handler can end has an outcome."""
         queue = self._queues[job.queue]
         began = time.perf_counter()
-        with bind(queue=job.queue, job_id=str(job.id), attempt=job.attempt):
+        attach(job.log_fields)
+        try:
             verb, error, delay = self._attempt(queue, job, context)
-        message = None if error is None else _storable(self._redact(error))
+        finally:
+            detach()
+        took = time.perf_counter() - began
+        if error is None:
+            return Outcome(job, verb, None, 0.0, took, context.stages, context.committed)
+        message = _storable(self._redact(error))
         return Outcome(
-            job,
-            verb,
-            message,
-            min(max(0.0, delay), _LONGEST_DELAY),
-            time.perf_counter() - began,
-            context.stages,
-            recorded=context.committed,
+            job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, context.stages, context.committed
         )
 
     def _attempt(self, queue: Queue, job: Job, context: Context) -> tuple[Verb, str | None, float]:

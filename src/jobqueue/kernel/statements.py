@@ -8,6 +8,12 @@ from importlib.resources import files
 
 from psycopg import sql
 
+# The rows `t` whose lease is one of (ids, tokens): parallel arrays in the order of ids, so that a row finds its token by
+# its id. No join, for which the planner would have to guess how many rows are leased; the inner ARRAY keeps it from
+# counting the ids, and so to the primary key, in whose order the rows are locked.
+_NTH = "width_bucket(t.id, %(ids)s::{id_type}[])"
+_HELD = "t.id = ANY (ARRAY(SELECT unnest(%(ids)s::{id_type}[]))) AND t.lease_token = (%(tokens)s::uuid[])[" + _NTH + "]"
+
 # Counting stops here: a dashboard that counts a whole queue takes the database down with it.
 COUNT_CAP = 10_000
 
@@ -51,6 +57,8 @@ class Statements:
             values[word] = sql.Literal(getattr(description, word))
         # A percent sign in a name would be taken for a parameter.
         self._values = {key: sql.SQL(value.as_string(None).replace("%", "%%")) for key, value in values.items()}
+        for name, text in (("nth", _NTH), ("held", _HELD)):
+            self._values[name] = sql.SQL(sql.SQL(text).format(id_type=values["id_type"]).as_string(None))
         self._rendered: dict[tuple[str, int | None], bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.kernel.queue import Job
@@ -49,6 +50,9 @@ class Rescued:
     id: JobId
     locked_by: str
     failed: bool
+
+
+_LEASE = attrgetter("id", "renewed_at")
 
 
 class UnknownQueue(LookupError):
@@ -187,7 +191,24 @@ class Store:
 
 
 def _pairs(jobs: Sequence[Job], **more: Sequence[Any]) -> dict[str, Any]:
-    """Parallel arrays in the order of ids: statements that lock the same rows in the same order do not deadlock."""
-    order = sorted(range(len(jobs)), key=lambda n: jobs[n].id)
-    arrays = {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs], **more}
-    return {name: [values[n] for n in order] for name, values in arrays.items()}
+    """Parallel arrays in the order of ids, as the statements expect them. Of two leases on one job the later comes last:
+    it is the one that counts. The order also keeps statements that lock the same rows from deadlocking.
+
+    Ids and tokens are written as the text of an array: the driver's own way costs more than the statement itself does.
+    """
+    if more:
+        order = sorted(range(len(jobs)), key=lambda n: _LEASE(jobs[n]))
+        jobs = [jobs[n] for n in order]
+        more = {name: [values[n] for n in order] for name, values in more.items()}
+    else:
+        jobs = sorted(jobs, key=_LEASE)
+    # The jobs of one claim share one token object.
+    texts: dict[int, str] = {}
+    tokens = []
+    for job in jobs:
+        token = job.token
+        text = texts.get(id(token))
+        if text is None:
+            text = texts[id(token)] = str(token)
+        tokens.append(text)
+    return {"ids": "{" + ",".join([str(job.id) for job in jobs]) + "}", "tokens": "{" + ",".join(tokens) + "}", **more}

@@ -273,7 +273,7 @@ class Worker:
         self._claimer.due(queue)
 
     def _freed(self) -> None:
-        self._claimer.wake()
+        self._claimer.freed()
 
     def _release(self, jobs: list[Job]) -> None:
         """Give jobs back without a charge, in this thread: they run elsewhere at once."""

@@ -17,7 +17,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
@@ -37,6 +37,7 @@ FIELD_LIMIT: Final = 8192
 
 _FRAMES: Final = 20
 _DEPTH: Final = 4
+_NOTHING: Final[Mapping[str, object]] = {}
 _OWN: Final = ("timestamp", "level", "event", "logger")
 _HIDDEN: Final = re.compile(
     r"(?i)^(authorization|cookie|token|dsn|signature)$|(^|[_-])(password|passwd|secret|api_?key|app_?key|conninfo|database_url)$"
@@ -44,7 +45,7 @@ _HIDDEN: Final = re.compile(
 # These write requests, headers or every image operation below warnings; no level of ours asks for that.
 _CHATTY: Final = ("boto3", "botocore", "s3transfer", "urllib3", "pyvips", "PIL", "asyncio", "uvicorn")
 
-_bound: ContextVar[Mapping[str, object]] = ContextVar("jobqueue_log_fields", default={})  # noqa: B039 - never mutated
+_bound: ContextVar[Mapping[str, object] | Callable[[], Mapping[str, object]]] = ContextVar("jobqueue_log_fields")
 
 
 class Logger:
@@ -98,11 +99,29 @@ def get_logger(name: str) -> Logger:
 @contextmanager
 def bind(**fields: object) -> Iterator[None]:
     """Add `fields` to everything logged in this context, by libraries too, until the block ends."""
-    token = _bound.set({**_bound.get(), **fields})
+    token = _bound.set({**_bound_fields(), **fields})
     try:
         yield
     finally:
         _bound.reset(token)
+
+
+def attach(fields: Callable[[], Mapping[str, object]]) -> None:
+    """Have what `fields()` gives, in place of what was bound, in everything that this thread or task logs from now on.
+
+    For a loop that is in too much of a hurry to `bind`: nothing is called before something is logged.
+    """
+    _bound.set(fields)
+
+
+def detach() -> None:
+    """Undo `attach`."""
+    _bound.set(_NOTHING)
+
+
+def _bound_fields() -> Mapping[str, object]:
+    bound = _bound.get(_NOTHING)
+    return bound() if callable(bound) else bound
 
 
 def configure_logging(
@@ -182,7 +201,7 @@ class _Redacting:
             "logger": record.name,
         }
         fields = getattr(record, "fields", None)
-        for key, value in {**_bound.get(), **(fields if isinstance(fields, Mapping) else {})}.items():
+        for key, value in {**_bound_fields(), **(fields if isinstance(fields, Mapping) else {})}.items():
             entry[f"{key}_" if key in _OWN else key] = self._field(key, value)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:

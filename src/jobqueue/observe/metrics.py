@@ -8,6 +8,7 @@ same in every process that reports them: aggregate them with max, not with sum.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
@@ -25,7 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from jobqueue import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 OUTCOMES: Final = ("completed", "retried", "failed", "cancelled", "released", "lease_lost")
 """How a started job can end for the worker that started it; `released` is given back without being charged an attempt."""
@@ -35,6 +36,21 @@ DATABASE_ERRORS: Final = ("connection", "timeout", "conflict", "other")
 
 _WAITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _RUNS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes many observations for little more than the price of one."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe each of `amounts`."""
+        bounds = self._upper_bounds
+        counts: dict[int, int] = {}
+        for amount in amounts:
+            bucket = bisect_left(bounds, amount)
+            counts[bucket] = counts.get(bucket, 0) + 1
+        self._sum.inc(sum(amounts))
+        for bucket, count in counts.items():
+            self._buckets[bucket].inc(count)
 
 
 class Metrics:
@@ -133,5 +149,5 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"jobqueue_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"jobqueue_{name}", text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> BatchHistogram:
+        return BatchHistogram(f"jobqueue_{name}", text, labels, buckets=buckets, registry=self.registry)

@@ -9,7 +9,6 @@ SET status = {completed},
     locked_by = NULL,
     error_message = NULL,
     crash_count = 0
-FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[]) AS held (id, token)
-WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+WHERE {held} AND t.lease_expires_at IS NOT NULL
   AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id

@@ -7,8 +7,7 @@ SET status = {failed},
     updated_at = clock_timestamp(),
     lease_expires_at = NULL,
     locked_by = NULL,
-    error_message = held.error
-FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(errors)s::text[]) AS held (id, token, error)
-WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+    error_message = (%(errors)s::text[])[{nth}]
+WHERE {held} AND t.lease_expires_at IS NOT NULL
   AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id

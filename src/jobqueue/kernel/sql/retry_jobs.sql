@@ -5,14 +5,12 @@ SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pe
     retry_count = t.retry_count + 1,
     crash_count = 0,
     run_after = CASE WHEN t.retry_count + 1 >= t.max_retries THEN t.run_after
-                     ELSE clock_timestamp() + make_interval(secs => held.delay) END,
+                     ELSE clock_timestamp() + make_interval(secs => (%(delays)s::float8[])[{nth}]) END,
     completed_at = CASE WHEN t.retry_count + 1 >= t.max_retries THEN clock_timestamp() END,
     updated_at = clock_timestamp(),
     lease_expires_at = NULL,
     locked_by = NULL,
-    error_message = held.error
-FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
-     AS held (id, token, delay, error)
-WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+    error_message = (%(errors)s::text[])[{nth}]
+WHERE {held} AND t.lease_expires_at IS NOT NULL
   AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id, t.status = {failed}

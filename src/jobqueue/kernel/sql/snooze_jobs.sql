@@ -2,13 +2,11 @@
 -- out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {pending},
-    run_after = clock_timestamp() + make_interval(secs => held.delay),
+    run_after = clock_timestamp() + make_interval(secs => (%(delays)s::float8[])[{nth}]),
     updated_at = clock_timestamp(),
     lease_expires_at = NULL,
     locked_by = NULL,
-    error_message = held.error
-FROM unnest(%(ids)s::{id_type}[], %(tokens)s::uuid[], %(delays)s::float8[], %(errors)s::text[])
-     AS held (id, token, delay, error)
-WHERE t.id = held.id AND t.lease_token = held.token AND t.lease_expires_at IS NOT NULL
+    error_message = (%(errors)s::text[])[{nth}]
+WHERE {held} AND t.lease_expires_at IS NOT NULL
   AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
 RETURNING t.id
