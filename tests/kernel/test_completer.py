@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import psycopg
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.kernel.rig import Rig
 
     from jobqueue.kernel import Job
+    from jobqueue.kernel.outcome import Verb
     from jobqueue.kernel.store import Store
 
 LATER = Backoff(base=1e5, cap=1e5)
@@ -254,6 +255,49 @@ def test_a_connection_lost_at_the_flush_loses_no_outcome_and_records_none_twice(
         engine.completer.submit(Outcome(job, "retry", "again"))
     engine.completer.turn()
     assert rig.rows("SELECT DISTINCT status, retry_count FROM jobs") == [("pending", 1)]
+
+
+def test_outcomes_whose_answer_was_lost_are_not_taken_for_lost_leases(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = rig.insert(6)
+    engine = rig.engine(Queue("jobs", lambda *_: None), size=6)
+    engine.turn(3)
+    for verb, jobs in {"complete": engine.begun[:2], "fail": engine.begun[2:4], "cancel": engine.begun[4:]}.items():
+        engine.end(*jobs, verb=cast("Verb", verb), error="why")
+    fetch = engine.completer.link.fetch
+
+    def loses_the_answer(*args: Any) -> Any:
+        fetch(*args)
+        monkeypatch.undo()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(engine.completer.link, "fetch", loses_the_answer)
+    with pytest.raises(psycopg.OperationalError):
+        engine.completer.turn()
+    engine.completer.lost()
+    engine.completer.turn()
+    assert dict(rig.rows("SELECT id, status FROM jobs")) == dict(
+        zip(ids, ["completed"] * 2 + ["failed"] * 2 + ["cancelled"] * 2, strict=True)
+    )
+    sample = engine.metrics.registry.get_sample_value
+    counts = {
+        outcome: sample("jobqueue_jobs_finished_total", {"queue": "jobs", "outcome": outcome})
+        for outcome in ("completed", "failed", "cancelled", "lease_lost")
+    }
+    assert counts == {"completed": 2, "failed": 2, "cancelled": 2, "lease_lost": 0}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_leases_on_one_job_in_a_batch_the_later_counts(rig: Rig, order: int) -> None:
+    rig.insert(3)
+    earlier = rig.claim(lease=-1.0)
+    rig.store().release(rig.link, earlier)
+    later = rig.claim()
+    for verb, act in VERBS.items():
+        assert len(act(rig.store(), rig.link, (earlier + later)[::order])) == 3, verb
+        rig.sql.execute(b"UPDATE jobs SET status = 'pending', run_after = now()")
+        earlier, later = later, rig.claim()
 
 
 def test_one_outcome_that_the_database_refuses_does_not_hold_up_the_others(rig: Rig) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg_pool import ConnectionPool
 
 from jobqueue.errors import Interrupted, LeaseLost
 from jobqueue.kernel import Context
 from jobqueue.kernel.leases import Leases
+from jobqueue.kernel.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ Cursor = psycopg.Cursor[Any]
 class Held:
     """One job that is held, and its context."""
 
-    def __init__(self, rig: Rig, job: Job, transactions: ConnectionPool[Any]) -> None:
+    def __init__(self, rig: Rig, job: Job, transactions: Transactions) -> None:
         leases = Leases(60.0)
         leases.hold([job])
         self.rig = rig
@@ -48,8 +48,10 @@ def held(rig: Rig) -> Iterator[Held]:
     rig.sql.execute(b"CREATE TABLE effects (pid int DEFAULT pg_backend_pid())")
     rig.insert()
     [job] = rig.claim()
-    with ConnectionPool(rig.dsn, min_size=0, max_size=2, check=ConnectionPool.check_connection) as transactions:
-        yield Held(rig, job, transactions)
+    transactions = Transactions(rig.dsn, 2)
+    transactions.open()
+    yield Held(rig, job, transactions)
+    transactions.close()
 
 
 def effect(cursor: Cursor) -> None:

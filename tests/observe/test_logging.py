@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from jobqueue.observe.logging import FIELD_LIMIT, bind, configure_logging, get_logger, log_uncaught_exceptions
+from jobqueue.observe.logging import (
+    FIELD_LIMIT,
+    attach,
+    bind,
+    configure_logging,
+    detach,
+    get_logger,
+    log_uncaught_exceptions,
+)
 from jobqueue.observe.redact import Redactor
 
 if TYPE_CHECKING:
@@ -216,6 +224,27 @@ class TestLibraries:
 
 
 class TestContext:
+    def test_attached_fields_are_made_when_something_is_logged(self, out: io.StringIO) -> None:
+        made = []
+
+        def fields() -> dict[str, object]:
+            made.append(1)
+            return {"job_id": 7}
+
+        attach(fields)
+        try:
+            assert made == []
+            log.info("in_job")
+            with bind(stage="upload"):
+                log.info("in_stage")
+        finally:
+            detach()
+        log.info("after")
+        inside, staged, after = lines(out)
+        assert inside["job_id"] == staged["job_id"] == 7
+        assert staged["stage"] == "upload"
+        assert "job_id" not in after
+
     def test_bound_fields_are_added_and_taken_back(self, out: io.StringIO) -> None:
         with bind(queue="q", job_id=1):
             log.info("outer")

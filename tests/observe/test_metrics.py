@@ -107,6 +107,20 @@ def test_waits_are_told_apart_below_the_promised_fifty_milliseconds() -> None:
     assert value(metrics, "job_wait_seconds_bucket", queue="q", le="0.05") == 1
 
 
+def test_observations_by_the_batch_are_those_one_by_one() -> None:
+    amounts = [0.0, 0.005, 0.0051, 0.3, 59.0, 3600.0, 1e9, 0.3]
+    one, batch = Metrics(), Metrics()
+    for amount in amounts:
+        one.job_wait_seconds.labels("q").observe(amount)
+    batch.job_wait_seconds.labels("q").observe_all(amounts)
+    batch.job_wait_seconds.labels("q").observe_all([])
+
+    def series(metrics: Metrics) -> list[str]:
+        return [line for line in metrics.render()[0].decode().splitlines() if line.startswith("jobqueue_job_wait")]
+
+    assert series(one) == series(batch)
+
+
 def test_build_info() -> None:
     page = Metrics({"libvips": "8.18.0"}).render()[0].decode()
     (line,) = re.findall(r"^jobqueue_build_info\{.*", page, re.MULTILINE)

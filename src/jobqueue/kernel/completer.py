@@ -59,6 +59,7 @@ class Completer(Loop):
         self._outcomes: deque[Outcome] = deque()
         self._batch: list[Outcome] = []
         self._deferred: list[tuple[float, Outcome]] = []
+        self._unanswered = False
         self._empty = threading.Condition()
 
     @property
@@ -88,11 +89,15 @@ class Completer(Loop):
             self._batch += [outcome for at, outcome in self._deferred if at <= now]
             self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
         self._record()
+        self._unanswered = False
         if self._outcomes:
             return 0.0
         with self._empty:
             self._empty.notify_all()
         return _DEFERRED_FOR if self._deferred else 60.0
+
+    def lost(self) -> None:
+        self._unanswered = True
 
     def _record(self) -> None:
         groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
@@ -166,6 +171,9 @@ class Completer(Loop):
                 recorded = store.release(self.link, jobs)
             case _:
                 recorded = store.complete(self.link, jobs)
+        if self._unanswered and len(recorded) < len(jobs):
+            # The answer that was lost may have been a yes. (Jobs that are pending again have no token left to tell by.)
+            recorded |= store.find_recorded(self.link, [job for job in jobs if job.id not in recorded])
         return dict.fromkeys(recorded, _REPORTED[verb])
 
     def _report(self, queue: str, outcomes: list[Outcome], results: dict[JobId, str]) -> None:

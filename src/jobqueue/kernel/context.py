@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import psycopg
-    from psycopg_pool import ConnectionPool
 
     from jobqueue.kernel.leases import Leases
     from jobqueue.kernel.queue import Job
     from jobqueue.kernel.store import Store
+    from jobqueue.kernel.transactions import Transactions
 
 
 # Seconds between two attempts to end a job whose row somebody holds locked.
@@ -35,14 +35,14 @@ class _RowLocked(Exception):
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned."""
 
-    __slots__ = ("_draining", "_interrupted", "_leases", "_pool", "_store", "committed", "job", "stages")
+    __slots__ = ("_draining", "_interrupted", "_leases", "_store", "_transactions", "committed", "job", "stages")
 
     def __init__(
         self,
         job: Job,
         store: Store,
         leases: Leases,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        transactions: Transactions,
         interrupted: threading.Event,
         draining: threading.Event,
     ) -> None:
@@ -51,7 +51,7 @@ class Context:
         self.committed = False
         self._store = store
         self._leases = leases
-        self._pool = pool
+        self._transactions = transactions
         self._interrupted = interrupted
         self._draining = draining
 
@@ -141,7 +141,7 @@ class Context:
         while True:
             self.checkpoint()
             try:
-                with self._pool.connection(timeout=5.0) as connection, connection.cursor() as cursor:
+                with self._transactions.begin() as cursor:
                     work(cursor)
                 return
             except _RowLocked:

@@ -31,6 +31,12 @@ def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
         connection.rollback()
 
 
+def cut(connection: psycopg.Connection[Any]) -> None:
+    """Shut the connection's socket down, from another thread than the one that waits for its answer and then stops waiting."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
+        peer.shutdown(socket.SHUT_RDWR)
+
+
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
@@ -90,10 +96,7 @@ class Link:
         since, connection = self._busy_since, self._connection
         if since is None or connection is None or now - since < self._timeout:
             return False
-        with suppress(OSError, psycopg.Error):
-            fd = connection.fileno()
-            with socket.socket(fileno=os.dup(fd)) as peer:
-                peer.shutdown(socket.SHUT_RDWR)
+        cut(connection)
         return True
 
     def close(self) -> None:

@@ -82,26 +82,32 @@ class Pool:
             self._ready.notify_all()
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        finally:
+            with self._lock:
+                self._threads -= 1
+
+    def _serve(self) -> None:
         waiting, run, freed = self._waiting, self._run, self._freed
-        arrived = True
+        called = True
         while True:
             with self._lock:
                 while not waiting:
-                    if arrived:
-                        self._called, arrived = False, False
+                    if called:
+                        self._called = called = False
                     if self._closed:
                         return
                     self._unoccupied += 1
                     self._ready.wait()
                     self._unoccupied -= 1
-                    arrived = True
+                    called = True
                 # In this order, so that a reader without the lock never sees one job too few.
                 self._running += 1
                 job = waiting.popleft()
-                if arrived:
-                    self._called, arrived = False, False
-                if waiting and not self._called:
-                    self._call()
+                if called:
+                    self._called = called = False
+                self._call()
             try:
                 run(job)
             finally:

@@ -135,6 +135,10 @@ class Store:
         """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
         return cursor.execute(self._sql("hold_job"), {"id": job.id, "token": job.token}).fetchone() is not None
 
+    def find_recorded(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+        """Jobs that have ended under the leases given: a holder whose answer was lost learns so that it was heard."""
+        return {row[0] for row in link.fetch(self._sql("find_completed"), _pairs(jobs))}
+
     # Recording outcomes: each returns the ids that were still held and are now recorded
 
     def complete(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:

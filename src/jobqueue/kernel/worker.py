@@ -9,9 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg_pool import ConnectionPool
-
 from jobqueue import __version__
 from jobqueue.kernel.backoff import Reconnect
 from jobqueue.kernel.claimer import Claimer
@@ -20,12 +17,13 @@ from jobqueue.kernel.context import Context
 from jobqueue.kernel.heartbeat import Heartbeat
 from jobqueue.kernel.keeper import Keeper
 from jobqueue.kernel.leases import Leases
-from jobqueue.kernel.link import LOST, Link, forbid_prepared_behind_pooler
+from jobqueue.kernel.link import LOST, Link
 from jobqueue.kernel.listener import Listener
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.pool import Pool
 from jobqueue.kernel.runner import Runner
 from jobqueue.kernel.store import Store, describe
+from jobqueue.kernel.transactions import Transactions
 from jobqueue.observe.logging import get_logger
 from jobqueue.observe.metrics import Metrics
 
@@ -48,7 +46,7 @@ _STUCK = 120.0
 class WorkerOptions:
     """How to work. `conninfo` may lead to a transaction pooler, then `pooled` is set and `direct_conninfo` does not.
 
-    Seconds throughout. `name` is what `locked_by` shows; by default the host's name and the process id.
+    Seconds throughout. A handler's transaction that has not ended after `transaction_seconds` is cut off. `name` is what `locked_by` shows; by default the host's name and the process id.
     """
 
     conninfo: str
@@ -57,6 +55,7 @@ class WorkerOptions:
     concurrency: int = 3
     lease_seconds: float = 60.0
     poll_seconds: float = 15.0
+    transaction_seconds: float = 300.0
     name: str = ""
 
 
@@ -89,16 +88,8 @@ class Worker:
         self._links: list[Link] = []
         self._stores: dict[str, Store] = {}
         self._loops: list[Loop] = []
-        self._transactions: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
-            psycopg.conninfo.make_conninfo(options.conninfo, application_name="jobqueue:handler"),
-            min_size=0,
-            max_size=max(2, min(options.concurrency, 8)),
-            kwargs={"prepare_threshold": None if options.pooled else 5},
-            configure=None if options.pooled else forbid_prepared_behind_pooler,
-            check=ConnectionPool.check_connection,
-            max_idle=60.0,
-            open=False,
-            name="jobqueue",
+        self._transactions = Transactions(
+            options.conninfo, options.concurrency, pooled=options.pooled, timeout=options.transaction_seconds
         )
 
     # Life
@@ -114,7 +105,7 @@ class Worker:
         sources = [(queue, self._stores[queue.name]) for queue in self._queues]
         self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
         self.metrics.worker_concurrency.set(self._options.concurrency)
-        self._transactions.open(wait=False)
+        self._transactions.open()
 
         self._heartbeat = Heartbeat(
             self._link("heartbeat", timeout=max(2.0, self._options.lease_seconds / 4)),
@@ -173,7 +164,7 @@ class Worker:
         self._heartbeat.join(3.0)
         self._stopped.set()
         self._pool.close()
-        self._transactions.close(timeout=1.0)
+        self._transactions.close()
         log.info("worker_stopped", worker=self.name, finished=finished)
         return finished
 
@@ -301,6 +292,7 @@ class Worker:
         while not self._stopped.wait(0.5):
             now = time.monotonic()
             self._meter.in_flight(self._claimer.in_flight)
-            for link in self._links:
-                if link.cut_if_stuck(now):
+            guarded: list[Link | Transactions] = [self._transactions, *self._links]
+            for connections in guarded:
+                if connections.cut_if_stuck(now):
                     log.warning("connection_cut", reason="no answer in time")

@@ -12,7 +12,7 @@ SET status = {processing},
     updated_at = clock_timestamp()
 WHERE t.id = ANY (ARRAY(
     SELECT job.id
-    FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) AS lane (priority, floor)
+    FROM unnest((SELECT %(priorities)s::bigint[]), (SELECT %(floors)s::bigint[])) AS lane (priority, floor)
     CROSS JOIN LATERAL (
         SELECT c.id
         FROM {table} AS c

@@ -7,7 +7,7 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM {table} WHERE status = {failed} LIMIT {cap}) AS failed),
     coalesce((
         SELECT max(extract(epoch FROM statement_timestamp() - greatest(head.run_after, statement_timestamp() - interval '1 year')))::float8
-        FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) AS lane (priority, floor)
+        FROM unnest((SELECT %(priorities)s::bigint[]), (SELECT %(floors)s::bigint[])) AS lane (priority, floor)
         CROSS JOIN LATERAL (
             SELECT c.run_after FROM {table} AS c
             WHERE c.status = {pending} AND c.position IS NOT NULL

@@ -10,11 +10,11 @@ SELECT
                 WHERE c.status = {pending} AND c.position IS NOT NULL
                   AND c.priority = lane.priority AND c.position >= lane.floor
                 ORDER BY c.position LIMIT 1)
-        FROM unnest(%(priorities)s::bigint[], %(floors)s::bigint[]) WITH ORDINALITY AS lane (priority, floor, n)
+        FROM unnest((SELECT %(priorities)s::bigint[]), (SELECT %(floors)s::bigint[])) WITH ORDINALITY AS lane (priority, floor, n)
         ORDER BY lane.n),
     ARRAY(
         SELECT found.priority
-        FROM unnest(%(lows)s::bigint[], %(highs)s::bigint[]) AS gap (low, high)
+        FROM unnest((SELECT %(lows)s::bigint[]), (SELECT %(highs)s::bigint[])) AS gap (low, high)
         CROSS JOIN LATERAL (
             SELECT c.priority FROM {table} AS c
             WHERE c.status = {pending} AND c.position IS NOT NULL AND c.priority > gap.low AND c.priority < gap.high
