@@ -137,7 +137,7 @@ def measure_idle(postgres: Postgres, folder: Path, seconds: float) -> float:
                 break
             time.sleep(0.1)
     time.sleep(2)
-    pid = int(row[1].rpartition(":")[2])
+    pid = int(row[1].rpartition(":")[2].partition("-")[0])
     before = _busy(pid)
     time.sleep(seconds)
     share = (_busy(pid) - before) / seconds * 100

@@ -55,7 +55,7 @@ class DaemonProcess:
     def pid(self) -> int:
         """The daemon's own process id."""
         if self._pid is None:
-            self._pid = int(str(self.wait_for("worker_started")["worker"]).rpartition(":")[2])
+            self._pid = int(str(self.wait_for("worker_started")["worker"]).rpartition(":")[2].partition("-")[0])
         return self._pid
 
     @property

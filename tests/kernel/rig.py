@@ -54,7 +54,7 @@ class Rig:
 
     def rows(self, query: str, *params: object) -> list[tuple[Any, ...]]:
         cursor = self.sql.execute(query.encode(), params or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
     def value(self, query: str, *params: object) -> Any:
         return self.rows(query, *params)[0][0]

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.loop import Loop
+from jobqueue.kernel.presence import BEAT_EVERY
 from jobqueue.kernel.statements import statement
 from jobqueue.observe.logging import get_logger
 
@@ -22,9 +23,9 @@ log = get_logger(__name__)
 
 
 class Heartbeat(Loop):
-    """Renews each lease four times in its length, and shows the process in jobqueue.workers.
+    """Renews each lease four times in its length or more often, and shows the process in jobqueue.workers.
 
-    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining.
+    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining, presence.
     """
 
     name = "heartbeat"
@@ -42,7 +43,6 @@ class Heartbeat(Loop):
         self._leases = leases
         self._introduce = introduce
         self._interval = leases.lease_seconds / 4
-        self._shown_at = -1e9
         self._asked = False
         self._due_at = time.monotonic()
         self._renewed_at = -1e9
@@ -68,10 +68,10 @@ class Heartbeat(Loop):
             for job in self._leases.renewed(jobs, still_held, sent_at):
                 log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
         self._renewed_at = now
-        if now - self._shown_at >= min(10.0, self._interval):
-            self.link.fetch(statement("beat_worker"), self._introduce())
-            self._shown_at = now
-        rest = min(10.0, self._interval)
+        row, sent_at = self._introduce(), time.monotonic()
+        self.link.fetch(statement("beat_worker"), row)
+        self._leases.seen(sent_at, present=row["presence"] is not None)
+        rest = min(BEAT_EVERY, self._interval)
         self._due_at = time.monotonic() + rest
         return rest
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from jobqueue.kernel.link import LOST
 from jobqueue.kernel.loop import Loop
+from jobqueue.kernel.presence import BEAT_EVERY, GONE_AFTER, LOCK_CLASS
+from jobqueue.kernel.statements import statement
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _MEASURE_EVERY = 15.0
 
 
 class Keeper(Loop):
-    """Looks for leases that have run out at each poll, and as soon as the next one does.
+    """Looks for leases that have run out at each poll, and as soon as the next one does; and for workers that are gone.
 
     Every process keeps all queues that it serves: there is no leader, and rescuing twice is harmless.
     """
@@ -51,16 +53,19 @@ class Keeper(Loop):
         self._lanes = lanes
         self._current = current
         self._measured_at = -1e9
+        self._rescue_at = -1e9
         self._done_at: dict[tuple[str, str], float] = {}
+        self._buried: set[tuple[str, int]] = set()
 
     def turn(self) -> float:
         if not self._current():
             # After the database was away our own leases look as lost as anybody's: the heartbeat goes first.
             return 0.1
-        rest = self._poll
-        for _, store in self._sources:
-            rest = min(rest, self._rescue(store))
+        found = self._expire_gone()
         now = time.monotonic()
+        if found or now >= self._rescue_at:
+            self._rescue_at = now + min([self._rescue(store) for _, store in self._sources], default=self._poll)
+        rest = min(BEAT_EVERY, self._poll, self._rescue_at - now)
         if now - self._measured_at >= _MEASURE_EVERY:
             for queue, store in self._sources:
                 self._measure(queue, store)
@@ -83,6 +88,24 @@ class Keeper(Loop):
             # A chore that fails each time must not keep the others, and the rescue, from being done.
             self.meter.database_error(error)
             log.exception("chore_failed", queue=queue.name, chore=chore.name)
+
+    def _expire_gone(self) -> bool:
+        """End the leases of workers that were killed; returns whether there were any."""
+        if self._lease <= GONE_AFTER:
+            # Leases run out as soon as that, and tell more.
+            return False
+        silence = {"silence": GONE_AFTER, "lock": LOCK_CLASS, "lease": self._lease}
+        gone = set(self.link.fetch(statement("find_gone"), silence)) - self._buried
+        if not gone:
+            return False
+        expired = 0
+        for _, store in self._sources:
+            while count := store.expire(self.link, [name for name, _ in gone]):
+                expired += count
+        self._buried |= gone
+        if expired:
+            log.warning("workers_gone", workers=sorted(name for name, _ in gone), jobs=expired)
+        return expired > 0
 
     def _rescue(self, store: Store) -> float:
         """Rescue one queue's lost jobs; returns the seconds until its next lease runs out, at most one poll."""

@@ -7,14 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.errors import Interrupted, LeaseLost
+from jobqueue.kernel.presence import GONE_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jobqueue.kernel.queue import Job, JobId
 
-# A lease that has not been renewed for this part of its length is no longer acted on. The rest is for the steps
-# that cannot be stopped half-way: a request under way, a transaction that is committing.
+# A lease that has not been renewed for this part of its length is no longer acted on, and neither is any when the worker
+# has not shown itself for this part of the time after which it may be taken for gone. The rest is for the steps that
+# cannot be stopped half-way: a request under way, a transaction that is committing.
 _ACTED_ON = 0.75
 
 
@@ -28,6 +30,7 @@ class Leases:
         self.lease_seconds = lease_seconds
         self._held: dict[tuple[str, JobId], Job] = {}
         self._changed = threading.Condition()
+        self._seen_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -68,8 +71,17 @@ class Leases:
             self._changed.notify_all()
         return lost
 
+    def seen(self, sent_at: float, *, present: bool) -> None:
+        """This process has shown itself; unless it is `present`, nobody can take it for gone."""
+        with self._changed:
+            self._seen_at = sent_at if present else None
+            self._changed.notify_all()
+
     def is_fresh(self, job: Job) -> bool:
-        return time.monotonic() - job.renewed_at < self.lease_seconds * _ACTED_ON
+        now, seen_at = time.monotonic(), self._seen_at
+        if seen_at is not None and now - seen_at >= GONE_AFTER * _ACTED_ON:
+            return False
+        return now - job.renewed_at < self.lease_seconds * _ACTED_ON
 
     def guard(self, job: Job, interrupted: threading.Event) -> None:
         """Return when `job` may be acted on. Waits while renewals get no answer: nobody may touch the world meanwhile.

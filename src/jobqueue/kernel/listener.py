@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.loop import Loop
+from jobqueue.kernel.presence import take_presence
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -24,18 +25,24 @@ _GLANCE = 0.5
 
 
 class Listener(Loop):
-    """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`.
+    """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`, and holds this process' presence.
 
-    `due(queue)` and `revoked()` are called in the listener's thread; `due(None)` after every (re-)connection, because
+    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` are called in the listener's thread; `due(None)` after every (re-)connection, because
     what was said meanwhile is lost. Polling goes on regardless: nothing depends on a notification.
     """
 
     name = "listen"
 
     def __init__(
-        self, link: Link, meter: Meter, due: Callable[[str | None], None], revoked: Callable[[], None]
+        self,
+        link: Link,
+        meter: Meter,
+        due: Callable[[str | None], None],
+        revoked: Callable[[], None],
+        present: Callable[[int | None], None],
     ) -> None:
         super().__init__(link, meter)
+        self._present = present
         self._due = due
         self._revoked = revoked
         self._listening = 0
@@ -50,6 +57,7 @@ class Listener(Loop):
             self.meter.metrics.listener_up.set(1 if hears else 0)
             if not hears:
                 log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
+            self._present(take_presence(self.link) if hears else None)
             self._due(None)
             self._heard_at = time.monotonic()
         elif time.monotonic() - self._heard_at > _SILENCE:

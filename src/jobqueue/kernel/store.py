@@ -178,6 +178,10 @@ class Store:
         """Take jobs away from workers that stopped renewing (at most 500 a call)."""
         return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), {"lease": lease})]
 
+    def expire(self, link: Link, workers: Sequence[str]) -> int:
+        """End the leases of workers that are gone, at most 500 a call; returns how many."""
+        return int(link.fetch(self._sql("expire_leases"), {"names": list(workers)})[0][0])
+
     def lease_orphans(self, link: Link, lease: float) -> int:
         """Give rows in progress without a lease one to end in; returns how many."""
         return int(link.fetch(self._sql("lease_orphans"), {"lease": lease})[0][0])

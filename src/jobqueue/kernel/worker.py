@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -46,7 +47,9 @@ _STUCK = 120.0
 class WorkerOptions:
     """How to work. `conninfo` may lead to a transaction pooler, then `pooled` is set and `direct_conninfo` does not.
 
-    Seconds throughout. A handler's transaction that has not ended after `transaction_seconds` is cut off. `name` is what `locked_by` shows; by default the host's name and the process id.
+    Seconds throughout. A handler's transaction that has not ended after `transaction_seconds` is cut off. `name` is what
+    `locked_by` shows; no two processes may have the same one. By default it is the host's name, the process id and a few
+    random characters.
     """
 
     conninfo: str
@@ -74,13 +77,15 @@ class Worker:
         metrics: Metrics | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
-        self.name = options.name or f"{socket.gethostname()}:{os.getpid()}"
+        # The pid of a container's only process is the same after every start: the rest tells one life from the next.
+        self.name = options.name or f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = metrics or Metrics()
         self._options = options
         self._queues = list(queues)
         self._runner = Runner({queue.name: queue for queue in queues}, redact)
         self._leases = Leases(options.lease_seconds)
         self._pool = Pool(options.concurrency, self._run, self._freed)
+        self._presence: int | None = None
         self._interrupted = threading.Event()
         self._draining = threading.Event()
         self._hurried = False
@@ -123,7 +128,7 @@ class Worker:
             current=lambda: self._heartbeat.current,
         )  # fmt: skip
         self._listener = Listener(
-            self._link("listen", direct=True), self._meter, self._claimer.due, self._heartbeat.check
+            self._link("listen", direct=True), self._meter, self._claimer.due, self._heartbeat.check, self._present
         )
         self._loops = [self._heartbeat, self._completer, self._listener, self._keeper, self._claimer]
         for loop in self._loops:
@@ -251,7 +256,12 @@ class Worker:
             "concurrency": self._options.concurrency,
             "in_flight": self._pool.in_flight,
             "draining": self.draining,
+            "presence": self._presence,
         }
+
+    def _present(self, number: int | None) -> None:
+        self._presence = number
+        self._heartbeat.wake()
 
     def _run(self, job: Job) -> None:
         context = Context(

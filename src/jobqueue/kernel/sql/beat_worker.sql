@@ -1,5 +1,5 @@
--- Shows this process to people. in: name, version, queues, concurrency, in_flight, draining.
-INSERT INTO jobqueue.workers AS w (name, version, queues, concurrency, in_flight, draining)
-VALUES (%(name)s, %(version)s, %(queues)s, %(concurrency)s, %(in_flight)s, %(draining)s)
+-- Shows this process to people, and that it lives. in: name, version, queues, concurrency, in_flight, draining, presence.
+INSERT INTO jobqueue.workers AS w (name, version, queues, concurrency, in_flight, draining, presence)
+VALUES (%(name)s, %(version)s, %(queues)s, %(concurrency)s, %(in_flight)s, %(draining)s, %(presence)s)
 ON CONFLICT (name) DO UPDATE
-SET in_flight = excluded.in_flight, draining = excluded.draining, beat_at = now()
+SET in_flight = excluded.in_flight, draining = excluded.draining, presence = excluded.presence, beat_at = now()
