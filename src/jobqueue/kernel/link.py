@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
+from psycopg.adapt import Loader
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
 
 # What a loop answers with patience: the server is away, restarting, or closed this connection.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -37,6 +42,15 @@ def cut(connection: psycopg.Connection[Any]) -> None:
         peer.shutdown(socket.SHUT_RDWR)
 
 
+class _Jsonb(Loader):
+    """Payloads come with every job, and the standard way guesses at an encoding that is known."""
+
+    _decode = staticmethod(json.JSONDecoder().raw_decode)
+
+    def load(self, data: Buffer) -> Any:
+        return self._decode(str(data, "utf-8"))[0]
+
+
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
@@ -60,6 +74,7 @@ class Link:
             )
             if self._prepare:
                 forbid_prepared_behind_pooler(connection)
+            connection.adapters.register_loader("jsonb", _Jsonb)
             self._connection = connection
             self.opened += 1
         return self._connection
