@@ -1,0 +1,48 @@
+"""A killed worker's jobs run again long before their leases run out; those of a worker that only stands still do not."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tests.faults.ledger import Ledger, runs
+from tests.waiting import eventually
+
+from jobqueue.kernel.presence import BEAT_EVERY, GONE_AFTER
+
+if TYPE_CHECKING:
+    from tests.daemons import Launch
+
+HOUR = 3600
+
+# Seconds that a busy machine may add.
+SLACK = 5.0
+
+
+def test_jobs_of_a_killed_worker_are_not_kept_by_their_leases(database: str, launch: Launch) -> None:
+    with Ledger(database) as ledger:
+        killed = ledger.start(launch, database, lease=HOUR)
+        jobs = ledger.insert("commit", 2, seconds=HOUR)
+        stopped = ledger.start(launch, database, lease=HOUR)
+        other = ledger.insert("commit", 4, seconds=HOUR)
+        eventually(lambda: len(killed.log("run_began")) + len(stopped.log("run_began")) == len(jobs + other))
+        held = {entry["job_id"] for entry in killed.log("run_began")}
+        kept = {entry["job_id"] for entry in stopped.log("run_began")}
+        assert held
+        assert kept
+        ledger.execute("UPDATE jobs SET payload = payload || '{\"seconds\": 0}'")
+        successor = ledger.start(launch, database, lease=GONE_AFTER + 2)
+        stopped.send(signal.SIGSTOP)
+        try:
+            killed.kill()
+            killed_at = time.monotonic()
+            ledger.wait(sorted(held), GONE_AFTER + 2 * BEAT_EVERY + SLACK)
+            assert time.monotonic() - killed_at > GONE_AFTER - BEAT_EVERY
+            ledger.check(sorted(held), retries=1)
+            # The other is silent as long by now.
+            assert ledger.completed(sorted(kept)) == 0
+            assert set(runs(successor)) == held
+            assert [entry["jobs"] for entry in successor.log("workers_gone")] == [len(held)]
+        finally:
+            stopped.send(signal.SIGCONT)
