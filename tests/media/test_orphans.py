@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from tests.faulty import FaultyServer, Request, Wire, reply
@@ -204,9 +204,7 @@ def publish(worker: GatedWorker, bucket: Bucket, body: bytes, *, die: bool = Fal
         )
 
         def handler(job: Job, context: Context) -> None:
-            if die:
-                context.commit = _die  # type: ignore[assignment, method-assign]
-            publisher.publish(job, context)
+            publisher.publish(job, cast("Context", _DyingContext(context)) if die else context)
 
         worker.run(handler)
         publisher.close()
@@ -257,5 +255,14 @@ def test_what_a_file_was_published_as_before_stays(host: Host, bucket: Bucket, w
     assert {key.rpartition("/")[0] for key in before} <= superseded
 
 
-def _die(_effects: object) -> None:
-    raise Retry("died before it named its objects")
+class _DyingContext:
+    """A context whose attempt dies as it commits."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._context, name)
+
+    def commit(self, _effects: object) -> None:
+        raise Retry("died before it named its objects")

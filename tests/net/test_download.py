@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from email.utils import formatdate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ from tests.faulty import (
 )
 
 from jobqueue.errors import JobError, LeaseLost, Permanent, Retry
-from jobqueue.net.download import CHUNK_BYTES, Downloaded, Limits, download
+from jobqueue.net.download import PIECE_BYTES, Downloaded, Limits, download
 from jobqueue.net.http import pool
 
 if TYPE_CHECKING:
@@ -84,13 +85,22 @@ def test_whole_file(fetch: Callable[..., Downloaded]) -> None:
     assert is_body(got, BODY)
     assert got.resumed == 0
     assert sum(counted) == len(BODY)
-    assert max(counted) <= CHUNK_BYTES
     assert len(checks) > len(counted)
     request = server.requests[0]
     assert (request.method, request.target) == ("GET", f"/files?key=a&sig={CANARY}")
     assert request.headers["authorization"] == f"Bearer {CANARY}"
     assert request.headers["accept-encoding"] == "identity"
     assert "range" not in request.headers
+
+
+def test_pieces_are_bounded_and_end_at_multiples_of_their_bound(fetch: Callable[..., Downloaded]) -> None:
+    counted: list[int] = []
+    body = os.urandom(3 * PIECE_BYTES + 1000)
+    with FaultyServer(reply(200, body)) as server:
+        assert is_body(fetch(server, Limits(), on_bytes=counted.append), body)
+    ends = list(accumulate(counted))
+    for start, end in pairwise([0, *ends]):
+        assert start // PIECE_BYTES == (end - 1) // PIECE_BYTES
 
 
 @pytest.mark.parametrize(
