@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from tests.plans.plan import Plan
 
-from jobqueue.kernel.link import Link
+from jobqueue.kernel.link import IN_ORDER, Link
 from jobqueue.kernel.statements import Description, Statements
 from jobqueue.kernel.store import describe
 from jobqueue.migrations import migrate
@@ -138,6 +138,7 @@ class Scene:
         Raises psycopg.errors.QueryCanceled when it takes too long.
         """
         query = self._statements(name, limit).decode()
+        params = {"back": None, **params}
         if not generic:
             return self._run(query.encode(), params)
         with self.prepared(query) as execute:
@@ -169,6 +170,14 @@ class Scene:
             self.connection.execute(b"SET LOCAL plan_cache_mode = force_generic_plan")
             rows = self.connection.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON, TIMING OFF) " + query, params)
             return Plan(rows.fetchall()[0][0][0]["Plan"])
+
+    @contextmanager
+    def in_order(self) -> Iterator[None]:
+        """A session as the claimer's is where no pooler stands between."""
+        self.connection.execute(IN_ORDER)
+        yield
+        self.connection.execute(b"RESET enable_sort")
+        self.connection.execute(b"RESET enable_bitmapscan")
 
     def statement(self, name: str, limit: int | None = None) -> str:
         return self._statements(name, limit).decode()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.plans.guards import GUARDS, Guard
 from tests.plans.scene import Scene, View, Volume, scene
-from tests.plans.unmended import excuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +59,6 @@ def view(request: pytest.FixtureRequest, millions: Scene) -> Iterator[View]:
 def test_millions_cost_what_thousands_do(
     millions: Scene, view: View, pages_in_thousands: dict[Guard, int], guard: Guard, generic: bool
 ) -> None:
-    excuse(guard, view, millions=True)
     plan = guard.run(millions, generic=generic)
     guard.check(plan)
     # An index on a hundred times the rows is one page deeper, a host's index takes rows in as ours do, and what other tests

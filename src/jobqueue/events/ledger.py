@@ -109,7 +109,7 @@ def call_back(cursor: psycopg.Cursor[Any], call: Call) -> int:
         UPDATE public.webhook_deliveries SET run_after = clock_timestamp()
         WHERE id = ANY (ARRAY(
             SELECT d.id FROM public.webhook_deliveries AS d
-            WHERE d.webhook_id = %(webhook)s AND d.status = 'pending' AND d.position IS NULL
+            WHERE d.webhook_id = %(webhook)s AND (d.status = 'pending') IS TRUE AND d.position IS NULL
               AND d.run_after > clock_timestamp() AND d.error_message LIKE %(mark)s
             ORDER BY d.run_after LIMIT %(number)s
             FOR NO KEY UPDATE SKIP LOCKED))

@@ -38,7 +38,7 @@ _ALIVE: Final = 60.0
 _COUNT: Final = sql.SQL("""
 SELECT count(*) FILTER (WHERE due.retry_count > 0) FROM (
     SELECT t.retry_count FROM {table} AS t
-    WHERE t.status = {pending} AND t.position IS NOT NULL
+    WHERE (t.status = {pending}) IS TRUE AND t.position IS NOT NULL
     ORDER BY t.priority DESC, t.position LIMIT {limit}) AS due""")
 
 _WAKE: Final = b"SELECT pg_notify('jobqueue', 'due ' || %(queue)s)"

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from jobqueue.kernel.completer import MOST_UNRECORDED
 from jobqueue.kernel.lanes import Lanes
 from jobqueue.kernel.link import LOST
+from jobqueue.kernel.lookback import Lookback
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
@@ -54,6 +55,7 @@ class _Source:
     surveyed_at: float = 0.0
     forgotten_at: float = field(default_factory=time.monotonic)
     suspects: bool = False
+    delayed: Lookback = field(default_factory=Lookback)
 
 
 class Claimer(Loop):
@@ -123,6 +125,7 @@ class Claimer(Loop):
     def lost(self) -> None:
         for source in self._sources:
             source.lanes.reset()
+            source.delayed.reset()
             source.drained = False
             source.asked = True
 
@@ -266,16 +269,18 @@ class Claimer(Loop):
     def _survey(self, source: _Source) -> bool:
         """Look at what the claim could not see; returns whether there is something to claim now."""
         lanes = source.lanes.survey_from()
-        seen: Survey = source.store.survey(self.link, lanes, source.lanes.gaps())
+        back = source.delayed.seconds()
+        seen: Survey = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
         source.surveyed_at = time.monotonic()
         source.suspects = seen.suspects
         news = source.lanes.surveyed(lanes[0], seen.heads, seen.found, seen.oldest_running)
         if source.lanes.wants_mark:
             source.lanes.mark(seen.last_position, source.store.mark(self.link))
-        if seen.next_delayed is not None:
-            if seen.next_delayed <= 0:
-                news = source.store.promote(self.link) > 0 or news
-            else:
+        if seen.next_delayed is not None and seen.next_delayed <= 0:
+            news = source.store.promote(self.link, back) > 0 or news
+        else:
+            source.delayed.clean()
+            if seen.next_delayed is not None:
                 source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
         return news
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.link import LOST
+from jobqueue.kernel.lookback import Lookback
 from jobqueue.kernel.loop import Loop
 from jobqueue.kernel.presence import BEAT_EVERY, GONE_AFTER, LOCK_CLASS
 from jobqueue.kernel.statements import statement
@@ -26,7 +27,7 @@ _MEASURE_EVERY = 15.0
 
 
 class Keeper(Loop):
-    """Looks for leases that have run out at each poll, and as soon as the next one does; and for workers that are gone.
+    """Looks for leases that have run out at each poll, and four times in the length of one; and for workers that are gone.
 
     Every process keeps all queues that it serves: there is no leader, and rescuing twice is harmless.
     """
@@ -54,8 +55,14 @@ class Keeper(Loop):
         self._current = current
         self._measured_at = -1e9
         self._rescue_at = -1e9
+        # Nobody is rescued for one lease after a restart of the database: leases that ran out meanwhile are looked for later.
+        self._leases = {queue.name: Lookback(60.0 + lease_seconds) for queue, _ in sources}
         self._done_at: dict[tuple[str, str], float] = {}
         self._buried: set[tuple[str, int]] = set()
+
+    def lost(self) -> None:
+        for lookback in self._leases.values():
+            lookback.reset()
 
     def turn(self) -> float:
         if not self._current():
@@ -64,7 +71,9 @@ class Keeper(Loop):
         found = self._expire_gone()
         now = time.monotonic()
         if found or now >= self._rescue_at:
-            self._rescue_at = now + min([self._rescue(store) for _, store in self._sources], default=self._poll)
+            for _, store in self._sources:
+                self._rescue(store)
+            self._rescue_at = now + min(self._poll, self._lease / 4)
         rest = min(BEAT_EVERY, self._poll, self._rescue_at - now)
         if now - self._measured_at >= _MEASURE_EVERY:
             for queue, store in self._sources:
@@ -107,12 +116,13 @@ class Keeper(Loop):
             log.warning("workers_gone", workers=sorted(name for name, _ in gone), jobs=expired)
         return expired > 0
 
-    def _rescue(self, store: Store) -> float:
-        """Rescue one queue's lost jobs; returns the seconds until its next lease runs out, at most one poll."""
+    def _rescue(self, store: Store) -> None:
+        """Rescue one queue's lost jobs."""
         name = store.description.name
         if orphans := store.lease_orphans(self.link, self._lease):
             log.info("orphans_leased", queue=name, jobs=orphans, lease_seconds=self._lease)
-        while rescued := store.rescue(self.link, self._lease):
+        back = self._leases[name].seconds()
+        while rescued := store.rescue(self.link, self._lease, back):
             self.meter.rescued(name, len(rescued))
             for job in rescued:
                 log.warning(
@@ -123,8 +133,7 @@ class Keeper(Loop):
                     outcome="failed" if job.failed else "pending",
                 )
             self._due(name)
-        expiry = store.next_expiry(self.link)
-        return self._poll if expiry is None else min(self._poll, max(0.05, expiry + 0.05))
+        self._leases[name].clean()
 
     def _measure(self, queue: Queue, store: Store) -> None:
         depth = store.measure(self.link, self._lanes(queue.name))

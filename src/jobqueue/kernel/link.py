@@ -42,6 +42,11 @@ def cut(connection: psycopg.Connection[Any]) -> None:
         peer.shutdown(socket.SHUT_RDWR)
 
 
+# A claim asks for the first few rows in an order that an index has. A plan that reads and sorts them all, made while
+# there were few, would be kept until the next ANALYZE.
+IN_ORDER = b"SELECT set_config('enable_sort', 'off', false), set_config('enable_bitmapscan', 'off', false)"
+
+
 class _Jsonb(Loader):
     """Payloads come with every job, and the standard way guesses at an encoding that is known."""
 
@@ -54,13 +59,17 @@ class _Jsonb(Loader):
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
-    `prepare` is off behind a transaction pooler. A statement that gets no answer for `timeout` seconds is given up by
+    `prepare` is off behind a transaction pooler. `in_order` is for statements that take the first rows of an index: the
+    planner is kept from sorting, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
     cutting the socket (see `cut_if_stuck`), because a peer that went silent never answers at all.
     """
 
-    def __init__(self, conninfo: str, name: str, *, prepare: bool = True, timeout: float = 30.0) -> None:
+    def __init__(
+        self, conninfo: str, name: str, *, prepare: bool = True, in_order: bool = False, timeout: float = 30.0
+    ) -> None:
         self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name=f"jobqueue:{name}")
         self._prepare = prepare
+        self._in_order = in_order
         self._timeout = timeout
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._busy_since: float | None = None
@@ -74,6 +83,8 @@ class Link:
             )
             if self._prepare:
                 forbid_prepared_behind_pooler(connection)
+                if self._in_order and connection.prepare_threshold is not None:
+                    connection.execute(IN_ORDER)
             connection.adapters.register_loader("jsonb", _Jsonb)
             self._connection = connection
             self.opened += 1

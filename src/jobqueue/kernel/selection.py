@@ -96,7 +96,8 @@ def indexed_sources(description: Description, selection: Selection) -> list[Sour
     if "processing" in selection.states:
         found.append(Source(_is(description.processing), sql.SQL("t.started_at, t.id")))
     if "pending" in selection.states:
-        pending = _is(description.pending)
+        # As the indexes have it (sql/0009_indexes.sql).
+        pending = sql.SQL("(t.status = {}) IS TRUE").format(sql.Literal(description.pending))
         if not selection.delayed_only:
             due = pending + sql.SQL(" AND t.position IS NOT NULL")
             found.append(Source(due, sql.SQL("t.priority DESC, t.position"), due=True))

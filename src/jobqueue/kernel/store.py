@@ -111,18 +111,24 @@ class Store:
         """Give back a claim whose answer was lost on the way; returns how many jobs it had leased."""
         return len(link.fetch(self._sql("release_claim"), {"token": token}))
 
-    def survey(self, link: Link, lanes: tuple[list[int], list[int]], gaps: tuple[list[int], list[int]]) -> Survey:
-        """Look, without locking, at what a claim would not see."""
-        params = {"priorities": lanes[0], "floors": lanes[1], "lows": gaps[0], "highs": gaps[1]}
+    def survey(
+        self,
+        link: Link,
+        lanes: tuple[list[int], list[int]],
+        gaps: tuple[list[int], list[int]],
+        back: float | None = None,
+    ) -> Survey:
+        """Look, without locking, at what a claim would not see. `back` as Lookback gives it, for delayed jobs."""
+        params = {"priorities": lanes[0], "floors": lanes[1], "lows": gaps[0], "highs": gaps[1], "back": back}
         return Survey(*link.fetch(self._sql("survey_queue"), params)[0])
 
     def mark(self, link: Link) -> int:
         """A transaction number above that of everybody who has drawn a position before."""
         return int(link.fetch(statement("mark_position"))[0][0])
 
-    def promote(self, link: Link) -> int:
-        """Make delayed jobs whose time has come due; returns how many (at most 1,000 a call)."""
-        return int(link.fetch(self._sql("promote_jobs"))[0][0])
+    def promote(self, link: Link, back: float | None = None) -> int:
+        """Make delayed jobs whose time has come due; returns how many (at most 1,000 a call). `back` as Lookback gives it."""
+        return int(link.fetch(self._sql("promote_jobs"), {"back": back})[0][0])
 
     # Holding
 
@@ -174,9 +180,9 @@ class Store:
 
     # Keeping
 
-    def rescue(self, link: Link, lease: float) -> list[Rescued]:
-        """Take jobs away from workers that stopped renewing (at most 500 a call)."""
-        return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), {"lease": lease})]
+    def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
+        """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it."""
+        return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), {"lease": lease, "back": back})]
 
     def expire(self, link: Link, workers: Sequence[str]) -> int:
         """End the leases of workers that are gone, at most 500 a call; returns how many."""
@@ -185,11 +191,6 @@ class Store:
     def lease_orphans(self, link: Link, lease: float) -> int:
         """Give rows in progress without a lease one to end in; returns how many."""
         return int(link.fetch(self._sql("lease_orphans"), {"lease": lease})[0][0])
-
-    def next_expiry(self, link: Link) -> float | None:
-        """Seconds until the first lease runs out; None when no job is leased."""
-        rows = link.fetch(self._sql("next_expiry"))
-        return float(rows[0][0]) if rows else None
 
     def measure(self, link: Link, lanes: tuple[list[int], list[int]]) -> Depth:
         """Depth by state and the age of the oldest due job."""

@@ -118,7 +118,7 @@ class Worker:
         )  # fmt: skip
         self._completer = Completer(self._link("complete"), self._meter, self._stores, self._leases, self._entered)
         self._claimer = Claimer(
-            self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
+            self._link("claim", in_order=True), self._meter, sources, self._leases, self._pool, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
         )  # fmt: skip
         self._keeper = Keeper(
@@ -226,12 +226,12 @@ class Worker:
 
     # Parts
 
-    def _link(self, name: str, *, direct: bool = False, timeout: float = 30.0) -> Link:
+    def _link(self, name: str, *, direct: bool = False, in_order: bool = False, timeout: float = 30.0) -> Link:
         options = self._options
         if direct and options.direct_conninfo:
             link = Link(options.direct_conninfo, name, timeout=timeout)
         else:
-            link = Link(options.conninfo, name, prepare=not options.pooled, timeout=timeout)
+            link = Link(options.conninfo, name, prepare=not options.pooled, in_order=in_order, timeout=timeout)
         self._links.append(link)
         return link
 

@@ -16,7 +16,7 @@ WHERE t.id = ANY (ARRAY(
     CROSS JOIN LATERAL (
         SELECT c.id
         FROM {table} AS c
-        WHERE c.status = {pending} AND c.position IS NOT NULL
+        WHERE (c.status = {pending}) IS TRUE AND c.position IS NOT NULL
           AND c.priority = lane.priority AND c.position >= lane.floor
         ORDER BY c.position
         LIMIT {limit}

@@ -11,7 +11,7 @@ SET status = {processing},
 WHERE t.id = ANY (ARRAY(
     SELECT c.id
     FROM {table} AS c
-    WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
+    WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
       AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
     ORDER BY c.run_after
     LIMIT 1

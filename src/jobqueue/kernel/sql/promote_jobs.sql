@@ -1,5 +1,5 @@
 -- Gives delayed jobs that have become due a position, oldest first, at the end of their lanes.
--- out: how many. Locks the rows it changes, which gives the transaction its number before a position is drawn.
+-- in: back (seconds: jobs that became due longer ago are not looked for; NULL: all). out: how many. Locks the rows it changes, which gives the transaction its number before a position is drawn.
 -- Plan: the delayed index, then the primary key. The ARRAY makes an initplan, whose order unnest keeps.
 WITH promoted AS (
     UPDATE {table} AS t
@@ -8,7 +8,8 @@ WITH promoted AS (
         SELECT ids.id, nextval('jobqueue.position') AS position
         FROM unnest(ARRAY(
             SELECT c.id FROM {table} AS c
-            WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
+            WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
+              AND c.run_after >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
               AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
             ORDER BY c.run_after
             LIMIT 1000

@@ -1,5 +1,5 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
--- in: lease seconds. out: id, who held it, whether it has failed for good. Locks the rows it changes.
+-- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all). out: id, who held it, whether it has failed for good. Locks the rows it changes.
 -- A job without a token was never claimed by a worker of ours (see lease_orphans): its attempt is not one of ours, is not
 -- charged, and so the job runs again whatever its counts were.
 -- After a restart of the database holders get one lease to come back: it was not they who went away.
@@ -9,6 +9,7 @@ WITH lost AS MATERIALIZED (
            c.lease_token IS NOT NULL AND c.retry_count + 1 >= c.max_retries AS exhausted
     FROM {table} AS c
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
+      AND c.lease_expires_at >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
       AND statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
     ORDER BY c.lease_expires_at
     LIMIT 500

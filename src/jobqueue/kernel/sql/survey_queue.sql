@@ -1,5 +1,6 @@
 -- Looks, without locking, at what a claim from the floors would not see.
--- in: priorities, floors (known lanes and their safe floors), lows, highs (the gaps between), all bigint[]
+-- in: priorities, floors (known lanes and their safe floors), lows, highs (the gaps between), all bigint[];
+--     back (seconds: delayed jobs that became due longer ago are not looked for; NULL: all)
 -- out: one row: first pending position of each known lane at or above its floor (bigint[], NULL where there is none),
 --      a priority in each gap that has a due job, seconds until the next delayed job (NULL: none),
 --      whether a suspect is due, the oldest transaction still running, the last position drawn.
@@ -7,7 +8,7 @@
 SELECT
     ARRAY(
         SELECT (SELECT c.position FROM {table} AS c
-                WHERE c.status = {pending} AND c.position IS NOT NULL
+                WHERE (c.status = {pending}) IS TRUE AND c.position IS NOT NULL
                   AND c.priority = lane.priority AND c.position >= lane.floor
                 ORDER BY c.position LIMIT 1)
         FROM unnest((SELECT %(priorities)s::bigint[]), (SELECT %(floors)s::bigint[])) WITH ORDINALITY AS lane (priority, floor, n)
@@ -17,14 +18,15 @@ SELECT
         FROM unnest((SELECT %(lows)s::bigint[]), (SELECT %(highs)s::bigint[])) AS gap (low, high)
         CROSS JOIN LATERAL (
             SELECT c.priority FROM {table} AS c
-            WHERE c.status = {pending} AND c.position IS NOT NULL AND c.priority > gap.low AND c.priority < gap.high
+            WHERE (c.status = {pending}) IS TRUE AND c.position IS NOT NULL AND c.priority > gap.low AND c.priority < gap.high
             ORDER BY c.priority DESC LIMIT 1) AS found),
     (SELECT extract(epoch FROM least(c.run_after, clock_timestamp() + interval '1 year') - clock_timestamp())::float8 FROM {table} AS c
-     WHERE c.status = {pending} AND c.position IS NULL
+     WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL
+       AND c.run_after >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
        AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
      ORDER BY c.run_after LIMIT 1),
     EXISTS (SELECT FROM {table} AS c
-            WHERE c.status = {pending} AND c.position IS NULL AND c.run_after <= statement_timestamp()
+            WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
               AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     (SELECT last_value FROM jobqueue.position)
