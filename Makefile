@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENVS := .venvs
 
-.PHONY: help demo test lint bench requirements clean
+.PHONY: help demo test chaos lint bench requirements clean
 
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
 	@echo "make test    install what the tests need and run them (ARGS=... go to pytest)"
+	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
 	@echo "make lint    formatting, types, and the direction of imports"
 	@echo "make bench   compare and measure; results in bench/results/"
 
@@ -32,6 +33,9 @@ demo: $(VENVS)/demo/.ready
 
 test: $(VENVS)/test/.ready
 	$(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
+
+chaos: $(VENVS)/test/.ready
+	$(VENVS)/test/bin/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),180) --jobs $(or $(JOBS),5000)
 
 lint: $(VENVS)/lint/.ready
 	$(VENVS)/lint/bin/ruff check .

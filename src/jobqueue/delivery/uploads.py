@@ -73,9 +73,14 @@ class Uploads:
         self._key, self._id = key, None
 
     def note_id(self, upload_id: str) -> None:
-        """Note the upload, before its first part is sent."""
+        """Note the upload, before its first part is sent, and abort others that were begun under the key: a beginning whose
+        answer was lost is made again, and the first one is known to nobody."""
         self._context.write(lambda cursor: self._note_id(cursor, upload_id))
         self._id = upload_id
+        assert self._key is not None
+        for upload in unfinished(self._objects, self._key):
+            if upload.key == self._key and upload.id != upload_id:
+                abort(self._objects, upload.key, upload.id)
 
     def _note_id(self, cursor: psycopg.Cursor[Any], upload_id: str) -> None:
         cursor.execute(

@@ -81,14 +81,24 @@ class Link:
             connection = psycopg.connect(
                 self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
             )
-            if self._prepare:
-                forbid_prepared_behind_pooler(connection)
-                if self._in_order and connection.prepare_threshold is not None:
-                    connection.execute(IN_ORDER)
             connection.adapters.register_loader("jsonb", _Jsonb)
-            self._connection = connection
+            # A connection can fall silent before its first answer: from here on it is watched.
+            self._connection, self._busy_since = connection, time.monotonic()
+            try:
+                self._prepare_session(connection)
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                self._busy_since = None
             self.opened += 1
         return self._connection
+
+    def _prepare_session(self, connection: psycopg.Connection[Any]) -> None:
+        if self._prepare:
+            forbid_prepared_behind_pooler(connection)
+            if self._in_order and connection.prepare_threshold is not None:
+                connection.execute(IN_ORDER)
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows.

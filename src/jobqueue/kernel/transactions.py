@@ -29,7 +29,7 @@ class Transactions:
     that went silent never answers, and a handler would wait for it for ever.
     """
 
-    def __init__(self, conninfo: str, size: int, *, pooled: bool = False, timeout: float = 300.0) -> None:
+    def __init__(self, conninfo: str, size: int, *, pooled: bool = False, timeout: float = 60.0) -> None:
         self._timeout = timeout
         self._busy: dict[psycopg.Connection[Any], float] = {}
         self._pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
@@ -37,7 +37,7 @@ class Transactions:
             min_size=0,
             max_size=max(2, min(size, _MOST)),
             kwargs={"prepare_threshold": None if pooled else 5},
-            configure=None if pooled else forbid_prepared_behind_pooler,
+            configure=None if pooled else self._configure,
             check=self._check,
             max_idle=60.0,
             open=False,
@@ -72,6 +72,10 @@ class Transactions:
         for connection in stuck:
             cut(connection)
         return bool(stuck)
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
+            forbid_prepared_behind_pooler(connection)
 
     def _check(self, connection: psycopg.Connection[Any]) -> None:
         with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):

@@ -58,7 +58,7 @@ class WorkerOptions:
     concurrency: int = 3
     lease_seconds: float = 60.0
     poll_seconds: float = 15.0
-    transaction_seconds: float = 300.0
+    transaction_seconds: float = 60.0
     name: str = ""
 
 

@@ -78,6 +78,10 @@ class Failures:
             after = retry_after(headers.get("retry-after"), headers.get("date"))
             wish = "" if after is None else f" and asks to wait {after:.0f} s"
             return Retry(f"{store} could not take the request {answer}{wish}{said}", after)
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if code == str(status) and "xml" in headers.get("content-type", "") and error.operation_name != "HeadObject":
+            # boto3 puts the status where it could not read the document: a part of it was lost on the way.
+            return Retry(f"{store} refused the request {answer}, and its reason was cut short on the way")
         if code == "NoSuchBucket":
             return Permanent(f"{store} has no bucket {self.bucket} {answer}: check B2_BUCKET")
         if code == "InvalidAccessKeyId":

@@ -1,0 +1,30 @@
+"""How fast the fleet works, measured on batches of jobs that cost nothing but what a job costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.chaos.site import Database
+
+
+def measure(database: Database, batch: int, name: str) -> float:
+    """Jobs a second of one batch called `name`, from the first one's start to the last one's end, by the database's clock."""
+    database.rows(
+        """
+        INSERT INTO jobs (kind, payload) SELECT 'chaos', jsonb_build_object('how', 'noop', 'batch', %(name)s::text)
+        FROM generate_series(1, %(batch)s)
+        WHERE NOT EXISTS (SELECT FROM jobs WHERE payload->>'batch' = %(name)s)
+        """,
+        name=name,
+        batch=batch,
+    )
+    ended = "SELECT count(*) AS n FROM jobs WHERE payload->>'batch' = %(name)s AND status = 'completed'"
+    eventually(lambda: database.rows(ended, name=name)[0]["n"] == batch, 120, interval=0.2)
+    [row] = database.rows(
+        "SELECT extract(epoch FROM max(completed_at) - min(started_at))::float8 AS seconds FROM jobs WHERE payload->>'batch' = %(name)s",
+        name=name,
+    )
+    return float(batch / row["seconds"])
