@@ -17,6 +17,7 @@ BENCHES: Final = (
     ("schedules", "bench.schedules", "ticks of four processes while they are killed"),
     ("webhooks", "bench.webhooks", "10,000 events to 20 webhooks of which 12 are dead, slow or gone"),
     ("archival", "bench.archival", "expiry and archival of millions of rows, and inserts beside them"),
+    ("queues", "bench.queues", "no-op jobs beside other queues and raw pgbench (needs npm for two of them)"),
 )
 
 
