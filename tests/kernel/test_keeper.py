@@ -218,3 +218,15 @@ def test_after_a_restart_of_the_server_holders_get_one_lease_to_come_back(restar
         assert store.rescue(rig.link, 3_600.0) == []
         assert store.rescue(rig.link, 3_600.0) == []
         eventually(lambda: store.rescue(rig.link, 0.05))
+
+
+def test_a_job_that_a_host_completed_by_hand_and_set_in_progress_again_is_not_its_old_holders(rig: Rig) -> None:
+    [id_] = rig.insert()
+    [job] = rig.claim()
+    store = rig.store()
+    store.complete(rig.link, [job])
+    rig.sql.execute(b"UPDATE jobs SET status = 'processing'")
+    assert store.lease_orphans(rig.link, 60.0) == 1
+    assert store.renew(rig.link, [job], 60.0) == {}
+    assert store.fail(rig.link, [job], ["late"]) == set()
+    assert rig.row(id_)["status"] == "processing"

@@ -138,7 +138,7 @@ class Scene:
         Raises psycopg.errors.QueryCanceled when it takes too long.
         """
         query = self._statements(name, limit).decode()
-        params = {"back": None, **params}
+        params = {"back": None, "ids": None, "patience": "500ms", **params}
         if not generic:
             return self._run(query.encode(), params)
         with self.prepared(query) as execute:

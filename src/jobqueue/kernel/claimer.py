@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from psycopg import errors
+
 from jobqueue.kernel.completer import MOST_UNRECORDED
 from jobqueue.kernel.lanes import Lanes
 from jobqueue.kernel.link import LOST
@@ -37,6 +39,9 @@ _FORGET_EVERY = 600.0
 
 # While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
 _PATIENCE = 0.002
+
+# Seconds between two attempts to give back a claim whose jobs somebody else's open transaction holds up.
+_GIVE_BACK_EVERY = 2.0
 
 # Batch sizes; each is a statement of its own, because the limit in it is a literal.
 _SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6, 4, 3, 2, 1)
@@ -87,6 +92,7 @@ class Claimer(Loop):
         self._worker = worker
         self._poll = poll_seconds
         self._unanswered: list[tuple[Store, UUID]] = []
+        self._give_back_at = 0.0
         self._alone = False
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
@@ -285,9 +291,15 @@ class Claimer(Loop):
         return news
 
     def _give_back_unanswered(self) -> None:
-        while self._unanswered:
+        now = time.monotonic()
+        while self._unanswered and now >= self._give_back_at:
             store, token = self._unanswered[-1]
-            released = store.release_claim(self.link, token)
+            try:
+                released = store.release_claim(self.link, token)
+            except errors.LockNotAvailable:
+                # A host is enqueuing a twin of one of them, which says nothing about other jobs.
+                self._give_back_at = now + _GIVE_BACK_EVERY
+                return
             self._unanswered.pop()
             if released:
                 log.info("claim_given_back", queue=store.description.name, jobs=released)

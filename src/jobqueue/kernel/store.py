@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
 
 from jobqueue.kernel.queue import Job
 from jobqueue.kernel.statements import COUNT_CAP, Description, Statements, statement
@@ -51,6 +54,12 @@ class Rescued:
     locked_by: str
     failed: bool
 
+
+# How long a rescue waits for a lock: less than it takes to look for deadlocks, and when jobs are rescued one by one
+# hardly at all, and in all for so many seconds.
+_PATIENCE = "500ms"
+_LITTLE_PATIENCE = "20ms"
+_SINGLY_FOR = 5.0
 
 _LEASE = attrgetter("id", "renewed_at")
 
@@ -181,8 +190,27 @@ class Store:
     # Keeping
 
     def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
-        """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it."""
-        return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), {"lease": lease, "back": back})]
+        """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it.
+
+        A job that comes back coalesces, and so may have to wait for a host that is enqueuing its twin. It is passed over
+        then: nobody's open transaction keeps other jobs from being rescued.
+        """
+        params = {"lease": lease, "back": back, "ids": None, "patience": _PATIENCE}
+        try:
+            return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), params)]
+        except errors.LockNotAvailable:
+            return self._rescue_singly(link, params)
+
+    def _rescue_singly(self, link: Link, params: dict[str, Any]) -> list[Rescued]:
+        rescued: list[Rescued] = []
+        deadline = time.monotonic() + _SINGLY_FOR
+        for (id_,) in link.fetch(self._sql("list_lost"), params):
+            with suppress(errors.LockNotAvailable):
+                single = {**params, "ids": [id_], "patience": _LITTLE_PATIENCE}
+                rescued += [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), single)]
+            if time.monotonic() > deadline:
+                break
+        return rescued
 
     def expire(self, link: Link, workers: Sequence[str]) -> int:
         """End the leases of workers that are gone, at most 500 a call; returns how many."""

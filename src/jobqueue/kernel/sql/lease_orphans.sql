@@ -1,9 +1,10 @@
 -- Gives rows that are in progress without a lease (left by a predecessor, or set by hand) one lease to end in:
--- rescue takes them when it runs out. in: lease seconds. out: how many. Plan: the lease index, its NULLs (the order,
+-- rescue takes them when it runs out. A token that such a row has is of a lease that is over. in: lease seconds. out: how many. Plan: the lease index, its NULLs (the order,
 -- which says nothing, keeps the planner from a host's index on the status).
 WITH orphans AS (
     UPDATE {table} AS t
-    SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
+    SET lease_token = NULL,
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE t.id = ANY (ARRAY(
         SELECT c.id FROM {table} AS c
         WHERE c.status = {processing} AND c.lease_expires_at IS NULL

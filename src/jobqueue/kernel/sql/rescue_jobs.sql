@@ -1,5 +1,6 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
--- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all). out: id, who held it, whether it has failed for good. Locks the rows it changes.
+-- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all),
+-- ids (NULL: any), patience (how long to wait for a host that enqueues twins of these jobs, as lock_timeout). out: id, who held it, whether it has failed for good. Locks the rows it changes.
 -- A job without a token was never claimed by a worker of ours (see lease_orphans): its attempt is not one of ours, is not
 -- charged, and so the job runs again whatever its counts were.
 -- After a restart of the database holders get one lease to come back: it was not they who went away.
@@ -11,6 +12,7 @@ WITH lost AS MATERIALIZED (
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
       AND c.lease_expires_at >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
       AND statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
+      AND (%(ids)s::{id_type}[] IS NULL OR c.id = ANY (%(ids)s::{id_type}[]))
     ORDER BY c.lease_expires_at
     LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED)
@@ -32,5 +34,5 @@ SET status = CASE WHEN lost.exhausted THEN {failed} ELSE {pending} END,
                          THEN format('; it happened %%s times in a row, so the job itself may kill its worker', t.crash_count + 1)
                          ELSE '' END) END
 FROM lost
-WHERE t.id = lost.id
+WHERE t.id = lost.id AND (SELECT set_config('lock_timeout', %(patience)s, true)) IS NOT NULL
 RETURNING t.id, coalesce(lost.locked_by, ''), t.status = {failed}
