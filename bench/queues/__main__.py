@@ -32,6 +32,8 @@ from bench.queues.server import SETTINGS, Server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bench.queues.rounds import Outcome
+
 RESULTS = ROOT / "bench" / "results" / "queues.json"
 
 
@@ -48,6 +50,8 @@ def main() -> int:
         machine = {**_machine(), "postgresql": server.version}
         rounds = Rounds(server, Path(folder), peers, measurements, sizes, options.concurrency)
         outcome = rounds.run(limits=limits, batch=options.batch)
+    if options.add:
+        _add_earlier(outcome, options.output)
     medians = outcome.medians()
     goals = judge(medians, {peer.name for peer in PEERS if peer.runtime == "python"})
     print(f"\n{_titled(machine)}\n\n{table(outcome, medians, sizes)}\n\n{verdicts(goals, judged=not options.quick)}")
@@ -83,8 +87,30 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--long-rounds", type=int, help=f"of pinned and recovery ({Sizes.long_rounds})")
     parser.add_argument("--concurrency", type=int, help="of every worker, to try another than its driver's own")
     parser.add_argument("--batch", type=int, help="of pgbench; ours as it is measured when not given")
+    parser.add_argument("--add", action="store_true", help="to what the output holds: a run in several sittings")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
+
+
+def _add_earlier(outcome: Outcome, output: Path) -> None:
+    """Put the rounds of earlier sittings before those of this one. A measurement of this one replaces its earlier rounds,
+    so that what is compared was always measured in turn."""
+    if not output.exists():
+        return
+    earlier = json.loads(output.read_text())
+    measured = {name for samples in outcome.samples.values() for name in samples}
+    for peer, samples in earlier["rounds"].items():
+        for name, rounds in samples.items():
+            if name not in measured:
+                outcome.samples.setdefault(peer, {})[name] = rounds
+    outcome.versions = {**earlier["versions"], **outcome.versions}
+    outcome.skipped = {**earlier["skipped"], **outcome.skipped}
+    outcome.failures = [
+        *(failure for failure in earlier["failures"] if not any(name in failure for name in measured)),
+        *outcome.failures,
+    ]
+    if "drain" not in measured:
+        outcome.batch = earlier["batch"]
 
 
 def _machine() -> dict[str, str | int | None]:
