@@ -121,7 +121,7 @@ def test_a_drain_lets_jobs_finish_and_claims_nothing_more(rig: Rig) -> None:
     drain.start()
     eventually(lambda: not worker._claimer.is_alive)
     # The heartbeat shows the drain to people and goes on while a job runs.
-    worker._heartbeat.wake()
+    worker._heartbeat.beat()
     eventually(lambda: rig.rows("SELECT draining, in_flight FROM jobqueue.workers") == [(True, 3)])
     handler.go.set()
     drain.join(10.0)

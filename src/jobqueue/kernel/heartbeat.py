@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+# Every retry anywhere looks like a lease that was taken away: they are asked about this often at most, in seconds.
+_CHECK_EVERY = 0.25
+
 
 class Heartbeat(Loop):
     """Renews each lease four times in its length or more often, and shows the process in jobqueue.workers.
@@ -46,6 +49,7 @@ class Heartbeat(Loop):
         self._asked = False
         self._due_at = time.monotonic()
         self._renewed_at = -1e9
+        self._checked_at = -1e9
 
     @property
     def current(self) -> bool:
@@ -53,27 +57,47 @@ class Heartbeat(Loop):
         return time.monotonic() - self._renewed_at < self._leases.lease_seconds / 2
 
     def check(self) -> None:
-        """Ask about every lease now: somebody says that one was revoked."""
+        """Ask about every lease soon: somebody says that one was revoked."""
         self._asked = True
         self.wake()
 
+    def beat(self) -> None:
+        """Show this process now."""
+        self._due_at = time.monotonic()
+        self.wake()
+
     def turn(self) -> float:
-        asked, self._asked = self._asked, False
         now = time.monotonic()
-        self.meter.metrics.heartbeat_delay_seconds.set(max(0.0, now - self._due_at))
-        # A lease claimed a moment ago needs no renewal: most short jobs never see one.
-        for queue, jobs in self._leases.older_than(0.0 if asked else self._interval * 0.5).items():
+        due = now >= self._due_at
+        asked = self._asked and now - self._checked_at >= _CHECK_EVERY
+        if asked:
+            self._asked, self._checked_at = False, now
+        if asked or due:
+            # A lease claimed a moment ago needs no renewal: most short jobs never see one.
+            self._renew(0.0 if asked else self._interval * 0.5)
+            self._renewed_at = now
+        if due:
+            self.meter.metrics.heartbeat_delay_seconds.set(now - self._due_at)
+            self._due_at = now + min(BEAT_EVERY, self._interval)
+            row, sent_at = self._introduce(), time.monotonic()
+            self.link.fetch(statement("beat_worker"), row)
+            self._leases.seen(sent_at, present=row["presence"] is not None)
+        until = min(self._due_at, self._checked_at + _CHECK_EVERY) if self._asked else self._due_at
+        return max(0.0, until - time.monotonic())
+
+    def lost(self) -> None:
+        # What was not renewed or shown is so as soon as that is possible.
+        self._due_at = min(self._due_at, time.monotonic())
+        self._asked = True
+
+    def _renew(self, seconds: float) -> None:
+        for queue, jobs in self._leases.older_than(seconds).items():
             sent_at = time.monotonic()
             still_held = self._stores[queue].renew(self.link, jobs, self._leases.lease_seconds)
             for job in self._leases.renewed(jobs, still_held, sent_at):
-                log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
-        self._renewed_at = now
-        row, sent_at = self._introduce(), time.monotonic()
-        self.link.fetch(statement("beat_worker"), row)
-        self._leases.seen(sent_at, present=row["presence"] is not None)
-        rest = min(BEAT_EVERY, self._interval)
-        self._due_at = time.monotonic() + rest
-        return rest
+                # An outcome on the way ends the lease as well.
+                if not job.ended:
+                    log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
 
     def last(self) -> None:
         try:

@@ -52,6 +52,7 @@ class Job:
     """One attempt at one row: what was claimed, and the lease it is held under.
 
     `attempt` counts from 1. `waited` is the time from due to claimed in seconds. `renewed_at` is in time.monotonic().
+    `ended`: the handler is through with it, and its outcome is on the way.
     """
 
     queue: str
@@ -65,6 +66,7 @@ class Job:
     columns: Mapping[str, Any]
     renewed_at: float
     lost: bool = False
+    ended: bool = False
 
     @property
     def attempt(self) -> int:

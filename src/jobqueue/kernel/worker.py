@@ -261,13 +261,15 @@ class Worker:
 
     def _present(self, number: int | None) -> None:
         self._presence = number
-        self._heartbeat.wake()
+        self._heartbeat.beat()
 
     def _run(self, job: Job) -> None:
         context = Context(
             job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
         )
-        self._completer.submit(self._runner.run(job, context))
+        outcome = self._runner.run(job, context)
+        job.ended = True
+        self._completer.submit(outcome)
         self._claimer.finished(job)
 
     def _entered(self, queue: str) -> None:
