@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextmanager
+def _room_or_not() -> Iterator[None]:
+    """Pass over the error that says that there is no room left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 class CrowdedFolder:
@@ -48,7 +61,8 @@ class CrowdedFolder:
     def fill(self, leave: int = 0) -> None:
         """Take all the room but `leave` bytes."""
         free = os.statvfs(self.path)
-        with self._ballast.open("ab") as file:
+        # Somebody else may take the room first: then it is full as well.
+        with _room_or_not(), self._ballast.open("ab", buffering=0) as file:
             file.write(bytes(max(0, free.f_bavail * free.f_frsize - leave)))
 
     def clear(self) -> None:
