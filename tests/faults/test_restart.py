@@ -20,7 +20,7 @@ TIMES = 2
 
 
 def test_jobs_survive_crashes_of_the_database(server_folder: Path, launch: Launch) -> None:
-    with Postgres(server_folder / "restarted") as postgres:
+    with Postgres(server_folder / "crashed") as postgres:
         migrate(postgres.dsn)
         with Ledger(postgres.dsn) as ledger:
             jobs = [job for how in ("commit", "write", "return") for job in ledger.insert(how, 50, seconds=0.05)]
