@@ -132,6 +132,6 @@ GUARDS = (
     Guard("release_claim", 0, 3_000, 0, lambda _: {"token": uuid4()}, any_way=True, flat=False),
     # Counting to ten thousand in each of the partial indexes: a thousand pages. A table that was never analyzed, or empty
     # then, is believed to hold little: everything that is due is read, a quarter of a second for a million.
-    Guard("measure_queue", 0, 30_000, 0, lambda _: _LANES, may_sort=True, any_way=True, flat=False),
-    Guard("inspect_queue", 0, 30_000, 0, may_sort=True, any_way=True, flat=False),
+    Guard("measure_queue", 0, 45_000, 0, lambda _: _LANES, may_sort=True, any_way=True, flat=False),
+    Guard("inspect_queue", 0, 45_000, 0, may_sort=True, any_way=True, flat=False),
 )
