@@ -63,4 +63,4 @@ def test_millions_cost_what_thousands_do(
     guard.check(plan)
     # An index on a hundred times the rows is one page deeper, a host's index takes rows in as ours do, and what other tests
     # have undone still lies about.
-    assert not guard.flat or plan.pages <= 2 * pages_in_thousands[guard] + 200, str(plan)
+    assert not guard.flat or plan.pages <= 2.5 * pages_in_thousands[guard] + 200, str(plan)
