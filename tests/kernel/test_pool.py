@@ -94,8 +94,9 @@ def test_jobs_that_nobody_has_begun_can_be_taken_back(runs: Runs) -> None:
     assert (len(closed.take_back()), closed.in_flight) == (3, 0)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_ends_with_an_error_gives_its_slot_back(runs: Runs) -> None:
+def test_a_thread_that_ends_with_an_error_gives_its_slot_back(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda details: ended.append(details.exc_type))
     runs.pool.submit([FATAL])
-    eventually(lambda: runs.pool.free == SIZE)
-    assert runs.freed == 1
+    eventually(lambda: ended == [ValueError])
+    assert (runs.pool.free, runs.freed) == (SIZE, 1)
