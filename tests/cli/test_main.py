@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cli.terminal import in_terminal
+from tests.interrupting import interruptible
 
 from jobqueue import __version__
 
@@ -130,7 +131,7 @@ def test_what_the_role_may_not_do_is_said(
 
 def test_ctrl_c_is_130(jobqueue: Jobqueue, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "jobqueue", "stats", "--watch", "--interval", "0.5", "--json"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with interruptible(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         first, second = process.stdout.readline(), process.stdout.readline()
         process.send_signal(signal.SIGINT)

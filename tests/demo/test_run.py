@@ -19,6 +19,7 @@ import pytest
 import pyvips
 from rich.console import Console
 from tests.demo.test_http import fetch
+from tests.interrupting import interruptible
 from tests.waiting import eventually
 
 import jobqueue
@@ -93,7 +94,7 @@ def test_on_a_terminal_it_shows_a_persons_own_pictures_until_interrupted(tmp_pat
     (folder / "third.gif").write_text("not a picture")
     before = fingerprint(folder)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = interruptible(
         [*COMMAND, str(folder)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(scratch)
     )
     os.close(theirs)
