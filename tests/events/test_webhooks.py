@@ -9,33 +9,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from standardwebhooks.webhooks import Webhook
-from tests.events.hookyard import SECRET, Yard
+from tests.events.hookyard import SECRET
 from tests.faulty import FaultyServer, Request, Wire, hang, reply, reset, unsized
-from tests.publishing import migrated, shared_database
 from tests.waiting import eventually
 
 from jobqueue.events import breaker, posting, webhooks
 from jobqueue.events.webhooks import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.publishing import Host
-
-    from jobqueue.demo.postgres import Postgres
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres) -> Iterator[Host]:
-    with shared_database(postgres, migrated(postgres), "webhooks") as host:
-        yield host
-
-
-@pytest.fixture
-def yard(shared_host: Host) -> Iterator[Yard]:
-    yard = Yard(shared_host.dsn)
-    yield yard
-    yard.clear()
+    from tests.events.hookyard import Yard
 
 
 def test_a_delivery_is_signed_taken_and_written_down(yard: Yard) -> None:
@@ -252,7 +234,7 @@ def test_no_answer_in_time_is_a_failure_and_a_body_without_end_is_not(
 
     def drip(_request: Request, wire: Wire) -> None:
         wire.head(200, {})
-        wire.drip(b"slowly " * 100, 0.1)
+        wire.drip(b"slowly " * 100, 0.05)
 
     with FaultyServer(hang) as silent, FaultyServer(drip) as dripping:
         yard.deliver(yard.webhook(silent.url), max_retries=1)

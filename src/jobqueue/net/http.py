@@ -181,6 +181,7 @@ class _SlicedReader(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._called_at = time.monotonic()
 
     def readable(self) -> bool:
         return True
@@ -188,7 +189,12 @@ class _SlicedReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         call = _in_wait.get()
         if call is not None:
+            # A peer that sends a little now and then is asked about as often as one that sends nothing.
+            if time.monotonic() - self._called_at > _SLICE_MS / 1000:
+                self._called_at = time.monotonic()
+                call()
             while not self._pending() and not self._poll.poll(_SLICE_MS):
+                self._called_at = time.monotonic()
                 call()
         return self._raw.readinto(buffer)
 
