@@ -5,29 +5,54 @@ from __future__ import annotations
 import http.client
 import io
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.chaos.work import media
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
+
+# As many as keep two processors busy, that of the server's threads included.
+_READERS: Final = 4
 
 
-def unreadable_pictures(base: str, urls: Iterable[str]) -> Iterator[str]:
-    """What is wrong with each of `urls` that does not show a whole WebP picture."""
-    with Reader(base) as reader:
-        for url in urls:
-            status, kind, data = reader.read(url)
-            whole = (
-                data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) == int.from_bytes(data[4:8], "little") + 8
-            )
-            if (status, kind) != (200, "image/webp") or not whole:
-                yield f"{url}: {status}, {kind}, {len(data)} bytes"
+class Answer(NamedTuple):
+    status: int
+    kind: str | None
+    data: bytes
 
 
-def unlike(data: bytes, n: int, wanted: set[str]) -> str | None:
-    """Why the archive of piece `n` is not what its project holds, or None."""
+Check = Callable[[Answer], str | None]
+"""Says what is wrong with an answer, or None."""
+
+
+def unreadable(base: str, checks: Sequence[tuple[str, Check]]) -> list[str]:
+    """Read each URL of the server at `base` and say what its check finds wrong; many at a time, so checks run in many threads."""
+
+    def read(share: Sequence[tuple[str, Check]]) -> list[str]:
+        with Reader(base) as reader:
+            return [f"{url}: {wrong}" for url, check in share if (wrong := check(reader.read(url)))]
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="reader") as readers:
+        shares = readers.map(read, [checks[n::_READERS] for n in range(_READERS)])
+        return [wrong for share in shares for wrong in share]
+
+
+def not_a_picture(answer: Answer) -> str | None:
+    """What is wrong with an answer that does not show a whole WebP picture."""
+    status, kind, data = answer
+    whole = data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) == int.from_bytes(data[4:8], "little") + 8
+    return None if (status, kind) == (200, "image/webp") and whole else f"{status}, {kind}, {len(data)} bytes"
+
+
+def not_the_archive(answer: Answer, *, n: int, wanted: set[str]) -> str | None:
+    """What is wrong with an answer that is not the archive of piece `n`, whole and with the files `wanted`."""
+    status, kind, data = answer
+    if (status, kind) != (200, "application/zip"):
+        return f"{status}, {kind}"
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if bad := archive.testzip():
@@ -53,8 +78,7 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def read(self, url: str) -> tuple[int, str | None, bytes]:
-        """Status, content type and body."""
+    def read(self, url: str) -> Answer:
         self._connection.request("GET", urlsplit(url).path)
         answer = self._connection.getresponse()
-        return answer.status, answer.getheader("Content-Type"), answer.read()
+        return Answer(answer.status, answer.getheader("Content-Type"), answer.read())

@@ -10,13 +10,13 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from jobqueue.demo.launch import HOST
+from jobqueue.demo.loopback import HangableServer
 
 if TYPE_CHECKING:
     from jobqueue.demo.object_store import ObjectStore
@@ -93,39 +93,11 @@ class WeatheredServer:
         self._server.hang_up()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
+class _Server(HangableServer):
     def __init__(self, respond: Respond, weather: Weather) -> None:
-        super().__init__((HOST, 0), _Handler)
+        super().__init__(0, _Handler)
         self.respond = respond
         self.weather = weather
-        self._open: set[socket.socket] = set()
-        self._changed = threading.Condition()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changed:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        with self._changed:
-            self._open.discard(request)
-            self._changed.notify_all()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in the middle is what these servers are there for."""
-
-    def hang_up(self) -> None:
-        """End all connections and wait for their threads."""
-        with self._changed:
-            for connection in self._open:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._open, timeout=10)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from jobqueue.demo.launch import HOST, free_port
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable, Mapping
     from email.message import Message
 
@@ -53,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "jobqueue-demo"
     sys_version = ""
     timeout = _IDLE_SECONDS
+    # Head and body are written one after the other: the second would wait for the first to be acknowledged.
+    disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
@@ -92,15 +94,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True  # the only way left to tell that the body stopped short
 
 
-class _Server(ThreadingHTTPServer):
+class HangableServer(ThreadingHTTPServer):
+    """A server of one thread a connection that can end them all."""
+
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, port: int, respond: Callable[[Request], Response]) -> None:
-        super().__init__((HOST, port), _Handler)
-        self.respond = respond
-        self.names = {f"{HOST}:{port}", f"localhost:{port}"}
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__((HOST, port), handler)
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
 
@@ -123,8 +125,15 @@ class _Server(ThreadingHTTPServer):
         with self._changed:
             for connection in self._open:
                 with suppress(OSError):
-                    connection.shutdown(2)
+                    connection.shutdown(socket.SHUT_RDWR)
             self._changed.wait_for(lambda: not self._open, timeout=10)
+
+
+class _Server(HangableServer):
+    def __init__(self, port: int, respond: Callable[[Request], Response]) -> None:
+        super().__init__(port, _Handler)
+        self.respond = respond
+        self.names = {f"{HOST}:{port}", f"localhost:{port}"}
 
 
 class LoopbackServer:
