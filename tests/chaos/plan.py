@@ -22,7 +22,7 @@ _OFTEN: Final = {
 }
 
 # Connections of a worker, by their application_name.
-CONNECTIONS: Final = ("claim", "complete", "heartbeat", "keep", "listen", "handler", "schedule", "sweep")
+CONNECTIONS: Final = ("claim", "complete", "heartbeat", "keep", "handler", "schedule", "sweep")
 
 # Whose answers are lost, and to which statements: claims, outcomes, commits of handlers, renewals, rescues.
 ANSWERS: Final = (

@@ -198,7 +198,7 @@ def test_a_claim_that_comes_back_after_the_order_to_stop_is_given_back(rig: Rig)
     rig.insert(3)
     engine = rig.engine(JOBS)
     engine.claimer.turn()
-    engine.claimer._stopping.set()
+    engine.claimer._closed = True
     engine.claimer._serve(engine.claimer._sources[0])
     assert engine.begun == []
     engine.claimer.last()

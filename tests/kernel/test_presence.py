@@ -123,7 +123,7 @@ def test_a_worker_whose_connection_is_lost_keeps_its_jobs(rig: Rig, hasty: None)
     for _ in range(3):
         assert rig.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'jobqueue:listen' AND datname = current_database()"
+            "WHERE application_name = 'jobqueue:claim' AND datname = current_database()"
         )
         eventually(lambda: rig.value("SELECT presence FROM jobqueue.workers") != before, 10.0)  # noqa: B023
         before = rig.value("SELECT presence FROM jobqueue.workers")

@@ -62,8 +62,8 @@ class Guard:
     may_sort: bool = False
     # Where counting stops at a cap: by whatever way it comes there, as long as that costs no more.
     any_way: bool = False
-    # As the claimer runs it in a session of its own; behind a pooler, and in the other guards, the planner is free to sort.
-    in_order: bool = False
+    # As a worker runs it in a session of its own; behind a pooler, and in the other guards, the planner is free to sort.
+    by_index: bool = False
     # Whether it costs the same in a small table; not so what counts up to a cap, which a small table does not reach.
     flat: bool = True
 
@@ -71,7 +71,7 @@ class Guard:
         return "-".join(str(part) for part in (self.name, self.note, self.rows) if part)
 
     def run(self, scene: Scene, *, generic: bool) -> Plan:
-        with scene.in_order() if self.in_order else nullcontext():
+        with scene.by_index() if self.by_index else nullcontext():
             return self._run(scene, generic=generic)
 
     def _run(self, scene: Scene, *, generic: bool) -> Plan:
@@ -92,7 +92,7 @@ class Guard:
 
 def _claim(rows: int, note: str = "", *, limit: int | None = None, pages: int = 100, **lanes: list[int]) -> Guard:
     params = {**_CLAIM, **_LANES, **lanes}
-    return Guard("claim_jobs", rows, pages, 22, lambda _: params, limit or rows, note, in_order=rows > 50)
+    return Guard("claim_jobs", rows, pages, 22, lambda _: params, limit or rows, note, by_index=rows > 50)
 
 
 def _write(name: str, rows: int, per_row: int) -> Guard:
@@ -113,7 +113,7 @@ GUARDS = (
     ),
     Guard("mark_position", 0, 5),
     # Found by the delayed index and by their key; taken into those on the key, the turn and the unique key.
-    Guard("promote_jobs", 1000, 100, 32, in_order=True),
+    Guard("promote_jobs", 1000, 100, 32, by_index=True),
     # Found by the key; taken into its index and into those of the state that they enter.
     *(_write("complete_jobs", rows, 24) for rows in (1, 50, 1000)),
     _write("cancel_jobs", 50, 22),

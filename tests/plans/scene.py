@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 from tests.plans.plan import Plan
 
-from jobqueue.kernel.link import IN_ORDER, Link
+from jobqueue.kernel.link import BY_INDEX, Link
 from jobqueue.kernel.statements import Description, Statements
 from jobqueue.kernel.store import describe
 from jobqueue.migrations import migrate
@@ -172,12 +172,12 @@ class Scene:
             return Plan(rows.fetchall()[0][0][0]["Plan"])
 
     @contextmanager
-    def in_order(self) -> Iterator[None]:
-        """A session as the claimer's is where no pooler stands between."""
-        self.connection.execute(IN_ORDER)
+    def by_index(self) -> Iterator[None]:
+        """A session as a worker's are where no pooler stands between."""
+        self.connection.execute(BY_INDEX)
         yield
-        self.connection.execute(b"RESET enable_sort")
-        self.connection.execute(b"RESET enable_bitmapscan")
+        for way in (b"sort", b"bitmapscan", b"seqscan"):
+            self.connection.execute(b"RESET enable_" + way)
 
     def statement(self, name: str, limit: int | None = None) -> str:
         return self._statements(name, limit).decode()
@@ -210,6 +210,12 @@ class Scene:
                 self.connection.execute(
                     f"INSERT INTO jobs (kind, {columns}) SELECT 'x', {values} FROM generate_series(1, {rows}) AS n".encode()
                 )
+
+    def add_from_elsewhere(self, **content: int) -> None:
+        """The same on another connection: to insert without triggers makes a session forget its plans."""
+        info = self.connection.info
+        with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
+            replace(self, connection=other).add(**content)
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ def test_a_plan_made_when_little_was_due_serves_a_backlog(postgres: Postgres) ->
     """A prepared statement keeps its plan until the table is next analyzed, however much is enqueued meanwhile."""
     with empty_scene(postgres, "plans_cached") as quiet:
         with quiet.filling():
-            quiet.add(completed=50_000, due=10_000)
+            quiet.add(completed=50_000, due=600)
         quiet.connection.execute(b"ANALYZE jobs")
         params: dict[str, Any] = {
             "priorities": [6, 5, 4],
@@ -59,10 +59,36 @@ def test_a_plan_made_when_little_was_due_serves_a_backlog(postgres: Postgres) ->
             "worker": "w",
             "lease": 60.0,
         }
-        with quiet.in_order(), quiet.prepared(quiet.statement("claim_jobs", 1000)) as claim:
+        with quiet.by_index(), quiet.prepared(quiet.statement("claim_jobs", 1000)) as claim:
             before = claim(params)
-            quiet.add(due=200_000)
+            quiet.add_from_elsewhere(due=200_000)
             after = claim(params)
         assert after.changed == 1000
         assert not after.sorts, str(after)
         assert after.pages < 1.5 * before.pages, str(after)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "per_row"), [("claim_jobs", 50, 24), ("complete_jobs", None, 26), ("renew_leases", None, 30)]
+)
+def test_a_plan_made_when_the_table_was_new_serves_a_large_one(
+    postgres: Postgres, name: str, limit: int | None, per_row: int
+) -> None:
+    """A worker is there before the first jobs are, and nobody may analyze the table for a while."""
+    with empty_scene(postgres, "plans_new") as new, new.by_index(), new.prepared(new.statement(name, limit)) as run:
+        params: dict[str, Any] = {
+            "priorities": [6, 5, 4],
+            "floors": [0] * 3,
+            "token": uuid4(),
+            "worker": "w",
+            "lease": 60.0,
+        }
+        run({**params, "ids": [], "tokens": []})
+        new.add_from_elsewhere(completed=100_000, due=1_000, leased=50)
+        held = new.connection.execute(
+            b"SELECT id, lease_token FROM jobs WHERE status = 'processing' ORDER BY id"
+        ).fetchall()
+        after = run({**params, "ids": [id_ for id_, _ in held], "tokens": [token for _, token in held]})
+        assert after.changed == 50
+        assert not after.scans, str(after)
+        assert after.pages < 100 + 50 * per_row, str(after)

@@ -14,8 +14,8 @@ from psycopg import errors
 from jobqueue.kernel.completer import MOST_UNRECORDED
 from jobqueue.kernel.lanes import Lanes
 from jobqueue.kernel.link import LOST
+from jobqueue.kernel.listener import Listening
 from jobqueue.kernel.lookback import Lookback
-from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ _FORGET_EVERY = 600.0
 # While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
 _PATIENCE = 0.002
 
+# Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
+_WAY = 0.0005
+
 # Seconds between two attempts to give back a claim whose jobs somebody else's open transaction holds up.
 _GIVE_BACK_EVERY = 2.0
 
@@ -63,7 +66,7 @@ class _Source:
     delayed: Lookback = field(default_factory=Lookback)
 
 
-class Claimer(Loop):
+class Claimer(Listening):
     """Claims for all queues in turn, so that none starves another, and never more than the pool has room for.
 
     A suspect (a job whose workers keep dying) is run alone: the claimer lets the pool run empty, leases that one job, and
@@ -100,14 +103,21 @@ class Claimer(Loop):
         self._wanted = 1
         self._first = 0
         self._woken = threading.Lock()
+        self._claiming = threading.Lock()
+        self._closed = False
+        self._token: UUID | None = None
         self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
 
     def due(self, queue: str | None) -> None:
         """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
+        self.heard(queue)
+        self.wake()
+
+    def heard(self, queue: str | None) -> None:
+        """The same, in the claimer's own thread."""
         for source in self._sources:
             if queue is None or source.queue.name == queue:
                 source.asked = True
-        self.wake()
 
     def lanes(self, queue: str) -> tuple[list[int], list[int]]:
         """The queue's lanes and their safe floors, for measuring it."""
@@ -126,9 +136,17 @@ class Claimer(Loop):
     def freed(self) -> None:
         """A slot is free. The claimer is woken when that makes as many as it waits for."""
         if self._pool.free >= self._wanted and not self._wake.is_set():
-            self._wake.set()
+            self.wake()
+
+    def close(self, timeout: float) -> None:
+        """Claim nothing more; the loop goes on to listen. Waits for a claim under way for `timeout` seconds."""
+        self._closed = True
+        self.wake()
+        if self._claiming.acquire(timeout=timeout):
+            self._claiming.release()
 
     def lost(self) -> None:
+        super().lost()
         for source in self._sources:
             source.lanes.reset()
             source.delayed.reset()
@@ -136,7 +154,16 @@ class Claimer(Loop):
             source.asked = True
 
     def turn(self) -> float:
-        self._give_back_unanswered()
+        super().turn()
+        if self._wake.is_set():
+            # Whatever it was that woke us is looked at below.
+            self._wake.clear()
+        with self._claiming:
+            self._give_back_unanswered()
+            return self._poll if self._closed else self._claim_in_turn()
+
+    def _claim_in_turn(self) -> float:
+        """Serve every queue that may have something due; returns the seconds to rest."""
         now = time.monotonic()
         for source in self._sources:
             if source.asked or now >= source.look_at:
@@ -151,7 +178,7 @@ class Claimer(Loop):
         self._backlog = False
         more = False
         for source in in_turn:
-            if self.stopping:
+            if self._closed:
                 return 0.0
             if not source.drained:
                 more = self._serve(source) or more
@@ -203,8 +230,13 @@ class Claimer(Loop):
         asked = next(size for size in _SIZES if size <= room)
         # Cleared before the claim: a notification that arrives during it asks for another look.
         source.asked = False
-        source.look_at = now + self._poll * random.uniform(0.8, 1.0)
-        full = self._claim(source, asked) == asked
+        source.look_at = now + self._poll * (0.8 + 0.2 * random.random())
+        claimed = self._claim(source, asked)
+        full = claimed == asked
+        if claimed and not full:
+            time.sleep(_WAY)
+            # Made now: the next job will not wait for it.
+            self._token = uuid4()
         if full:
             self._backlog = True
             if now - source.surveyed_at < _SURVEY_EVERY:
@@ -234,15 +266,15 @@ class Claimer(Loop):
         return len(leased)
 
     def _lease(self, source: _Source, claim: Callable[[UUID], list[tuple[int, Job]]]) -> list[tuple[int, Job]]:
-        token = uuid4()
+        token, self._token = self._token or uuid4(), None
         try:
             leased = claim(token)
         except LOST:
             # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
             self._unanswered.append((source.store, token))
             raise
-        if self.stopping:
-            # The answer came after the order to stop: nothing of it is begun (see `last`).
+        if self._closed:
+            # The answer came after the order to stop: nothing of it is begun.
             self._unanswered.append((source.store, token))
             return []
         jobs = [job for _, job in leased]
@@ -250,8 +282,8 @@ class Claimer(Loop):
             self._leases.hold(jobs)
             with self._woken:
                 self.in_flight[source.queue.name] += len(jobs)
-            self.meter.started(source.queue.name, [job.waited for job in jobs])
             self._pool.submit(jobs)
+            self.meter.started(source.queue.name, [job.waited for job in jobs])
         return leased
 
     def _run_suspect(self) -> None:
@@ -309,3 +341,5 @@ class Claimer(Loop):
             self._give_back_unanswered()
         except LOST as error:
             log.warning("jobs_left_to_their_leases", error=str(error).strip())
+        finally:
+            super().last()

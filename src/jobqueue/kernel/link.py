@@ -13,6 +13,8 @@ import psycopg
 from psycopg import errors
 from psycopg.adapt import Loader
 
+from jobqueue.kernel.prepared import Prepared
+
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
@@ -42,9 +44,9 @@ def cut(connection: psycopg.Connection[Any]) -> None:
         peer.shutdown(socket.SHUT_RDWR)
 
 
-# A claim asks for the first few rows in an order that an index has. A plan that reads and sorts them all, made while
-# there were few, would be kept until the next ANALYZE.
-IN_ORDER = b"SELECT set_config('enable_sort', 'off', false), set_config('enable_bitmapscan', 'off', false)"
+# The kernel's statements take rows by an index, in its order. In a table that is still small the planner would rather read
+# and sort all of it, and keep that plan until somebody analyzes a table that has become large.
+BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
 
 
 class _Jsonb(Loader):
@@ -59,19 +61,20 @@ class _Jsonb(Loader):
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
-    `prepare` is off behind a transaction pooler. `in_order` is for statements that take the first rows of an index: the
-    planner is kept from sorting, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
+    `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: the planner is
+    kept from other ways, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
     cutting the socket (see `cut_if_stuck`), because a peer that went silent never answers at all.
     """
 
     def __init__(
-        self, conninfo: str, name: str, *, prepare: bool = True, in_order: bool = False, timeout: float = 30.0
+        self, conninfo: str, name: str, *, prepare: bool = True, by_index: bool = False, timeout: float = 30.0
     ) -> None:
         self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name=f"jobqueue:{name}")
         self._prepare = prepare
-        self._in_order = in_order
+        self._by_index = by_index
         self._timeout = timeout
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._prepared: Prepared | None = None
         self._busy_since: float | None = None
         self.opened = 0
 
@@ -97,8 +100,12 @@ class Link:
     def _prepare_session(self, connection: psycopg.Connection[Any]) -> None:
         if self._prepare:
             forbid_prepared_behind_pooler(connection)
-            if self._in_order and connection.prepare_threshold is not None:
-                connection.execute(IN_ORDER)
+        if connection.prepare_threshold is None:
+            self._prepared = None
+            return
+        if self._by_index:
+            connection.execute(BY_INDEX)
+        self._prepared = Prepared(connection)
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows.
@@ -117,6 +124,8 @@ class Link:
         connection = self.connection()
         self._busy_since = time.monotonic()
         try:
+            if self._prepared is not None:
+                return self._prepared.fetch(query, params or {})
             # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
             cursor = connection.execute(query, params or {})
             return cursor.fetchall() if cursor.description else []

@@ -1,8 +1,11 @@
-"""LISTEN as a hint: wakes the claimer when jobs are due, and the heartbeat when a lease was revoked."""
+"""LISTEN as a hint: a loop that listens rests on its connection, and hears at once that jobs are due or a lease was revoked."""
 
 from __future__ import annotations
 
-import time
+import os
+import select
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.loop import Loop
@@ -11,6 +14,9 @@ from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from psycopg import Connection
 
     from jobqueue.kernel.link import Link
     from jobqueue.kernel.meter import Meter
@@ -20,18 +26,16 @@ log = get_logger(__name__)
 # How long to listen before asking the server for a sign of life: a half-open connection is silent for ever.
 _SILENCE = 10.0
 
-# How often the loop looks whether it is to stop.
-_GLANCE = 0.5
 
-
-class Listener(Loop):
+class Listener:
     """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`, and holds this process' presence.
 
-    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` are called in the listener's thread; `due(None)` after every (re-)connection, because
-    what was said meanwhile is lost. Polling goes on regardless: nothing depends on a notification.
-    """
+    For one thread, with which it shares the link; only `wake` may be called from elsewhere. Polling goes on regardless:
+    nothing depends on a notification.
 
-    name = "listen"
+    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` pass on
+    what was heard; `due(None)` comes after every (re-)connection, because what was said meanwhile is lost.
+    """
 
     def __init__(
         self,
@@ -41,38 +45,134 @@ class Listener(Loop):
         revoked: Callable[[], None],
         present: Callable[[int | None], None],
     ) -> None:
-        super().__init__(link, meter)
-        self._present = present
+        self._link = link
+        self._meter = meter
         self._due = due
         self._revoked = revoked
+        self._present = present
         self._listening = 0
-        self._heard_at = 0.0
+        self._resting = False
+        self._bell: tuple[int, int] | None = None
+        self._ringing = threading.Lock()
+        self._poll = select.poll()
 
-    def turn(self) -> float:
-        connection = self.link.connection()
-        if self._listening != self.link.opened:
-            self.link.fetch(b"LISTEN jobqueue")
-            self._listening = self.link.opened
-            hears = connection.prepare_threshold is not None
-            self.meter.metrics.listener_up.set(1 if hears else 0)
-            if not hears:
-                log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
-            self._present(take_presence(self.link) if hears else None)
-            self._due(None)
-            self._heard_at = time.monotonic()
-        elif time.monotonic() - self._heard_at > _SILENCE:
-            self.link.fetch(b"SELECT 1")
-            self._heard_at = time.monotonic()
-        for notification in connection.notifies(timeout=_GLANCE):
-            verb, _, queue = notification.payload.partition(" ")
+    def listen(self) -> None:
+        """Listen if the link has a new connection, and pass on what has arrived. Raises psycopg's errors."""
+        connection = self._link.connection()
+        if self._listening != self._link.opened:
+            self._begin(connection)
+        self._pass_on(connection)
+
+    def rest(self, seconds: float, woken: threading.Event) -> None:
+        """Wait for so long at most, until something arrives, or until `woken` is set and `wake` called.
+
+        Raises psycopg's errors.
+        """
+        if self._bell is None or self._listening != self._link.opened:
+            return
+        self._resting = True
+        try:
+            ready = [] if woken.is_set() else self._poll.poll(min(seconds, _SILENCE) * 1000)
+        finally:
+            self._resting = False
+        for descriptor, _ in ready:
+            if descriptor == self._bell[0]:
+                os.read(descriptor, 4096)
+            else:
+                self._link.connection().pgconn.consume_input()
+        if not ready and seconds > _SILENCE and not woken.is_set():
+            self._link.fetch(b"SELECT 1")
+
+    def wake(self) -> None:
+        """End a rest, after `woken` has been set. Callable from any thread."""
+        if self._resting:
+            # A number that is closed may mean another file by now; a pipe that is full rings as well.
+            with self._ringing, suppress(BlockingIOError):
+                if self._bell is not None:
+                    os.write(self._bell[1], b"!")
+
+    def lost(self) -> None:
+        """The connection was lost."""
+        self._meter.metrics.listener_up.set(0)
+
+    def close(self) -> None:
+        """Listen no more. The link is not closed."""
+        self.lost()
+        with self._ringing:
+            bell, self._bell = self._bell, None
+            for descriptor in bell or ():
+                os.close(descriptor)
+
+    def _begin(self, connection: Connection[Any]) -> None:
+        self._link.fetch(b"LISTEN jobqueue")
+        hears = connection.prepare_threshold is not None
+        self._meter.metrics.listener_up.set(1 if hears else 0)
+        if not hears:
+            log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
+        self._present(take_presence(self._link) if hears else None)
+        self._due(None)
+        if self._bell is None:
+            self._bell = os.pipe()
+            for descriptor in self._bell:
+                os.set_blocking(descriptor, False)
+        self._poll = select.poll()
+        self._poll.register(self._bell[0], select.POLLIN)
+        self._poll.register(connection.fileno(), select.POLLIN)
+        self._listening = self._link.opened
+
+    def _pass_on(self, connection: Connection[Any]) -> None:
+        while heard := connection.pgconn.notifies():
+            verb, _, queue = heard.extra.decode(errors="replace").partition(" ")
             if verb == "due":
                 self._due(queue)
             elif verb == "revoked":
                 self._revoked()
-            if self.stopping:
-                break
-        return 0.0
+
+
+class Listening(Loop):
+    """A loop that can listen on its own connection: whoever hears of a job claims it there, and no other thread is woken."""
+
+    _listener: Listener | None = None
+
+    def hear(
+        self,
+        due: Callable[[str | None], None],
+        revoked: Callable[[], None],
+        present: Callable[[int | None], None],
+    ) -> None:
+        """Listen from the first turn on; see Listener."""
+        self._listener = Listener(self.link, self.meter, due, revoked, present)
+
+    def turn(self) -> float:
+        if self._listener:
+            self._listener.listen()
+        return _SILENCE
+
+    def rest(self, seconds: float) -> None:
+        if self._listener:
+            self._listener.rest(seconds, self._wake)
+        else:
+            super().rest(seconds)
+
+    def wake(self) -> None:
+        super().wake()
+        if self._listener:
+            self._listener.wake()
 
     def lost(self) -> None:
-        self.meter.metrics.listener_up.set(0)
+        if self._listener:
+            self._listener.lost()
+
+    def last(self) -> None:
+        if self._listener:
+            self._listener.close()
+
+
+class Ear(Listening):
+    """Listens for others, on a connection that leads past a transaction pooler."""
+
+    name = "listen"
+
+    def lost(self) -> None:
+        super().lost()
         self.link.close()

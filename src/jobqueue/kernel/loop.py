@@ -50,10 +50,14 @@ class Loop:
     def wake(self) -> None:
         self._wake.set()
 
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long, or until woken. May raise psycopg's errors as `turn` does."""
+        self._wake.wait(seconds)
+
     def stop(self) -> None:
         """Ask the loop to end; `join` waits for it."""
         self._stopping.set()
-        self._wake.set()
+        self.wake()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the loop to end; returns whether it has."""
@@ -76,7 +80,16 @@ class Loop:
         while not self.stopping:
             self.beaten_at = time.monotonic()
             try:
-                rest = self.turn()
+                seconds = self.turn()
+                if away_since is not None:
+                    log.info("database_back", loop=self.name, away_ms=round((time.monotonic() - away_since) * 1000))
+                    away_since = None
+                reconnect.reset()
+                if seconds > 0:
+                    self.resting = seconds
+                    self.rest(seconds)
+                if self._wake.is_set():
+                    self._wake.clear()
             except LOST as error:
                 self.meter.database_error(error)
                 if away_since is None:
@@ -84,23 +97,13 @@ class Loop:
                     log.warning("database_away", loop=self.name, error=str(error).strip())
                 self.lost()
                 self._stopping.wait(reconnect.next())
-                continue
             except Exception as error:
                 self.meter.database_error(error)
                 log.exception("loop_failed", loop=self.name, error=str(error).strip())
                 # The connection may be what is wrong: a prepared statement outlived a change of its table, say.
                 self.link.close()
                 self._stopping.wait(reconnect.next())
-                continue
-            if away_since is not None:
-                log.info("database_back", loop=self.name, away_ms=round((time.monotonic() - away_since) * 1000))
-                away_since = None
-            reconnect.reset()
-            if rest > 0:
-                self.resting = rest
-                self._wake.wait(rest)
-                self.resting = 0.0
-            self._wake.clear()
+            self.resting = 0.0
         try:
             self.last()
         finally:

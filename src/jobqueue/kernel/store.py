@@ -148,7 +148,7 @@ class Store:
 
     def holds(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
         """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
-        return cursor.execute(self._sql("hold_job"), {"id": job.id, "token": job.token}).fetchone() is not None
+        return self._finds(cursor, "hold_job", {"id": job.id, "token": job.token})
 
     def find_recorded(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
         """Jobs that have ended under the leases given: a holder whose answer was lost learns so that it was heard."""
@@ -161,11 +161,16 @@ class Store:
 
     def complete_within(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
         """Record success inside the caller's transaction; the row stays locked until it ends. False: the lease is lost."""
-        return cursor.execute(self._sql("complete_jobs"), _pairs([job])).fetchone() is not None
+        return self._finds(cursor, "complete_jobs", _pairs([job]))
 
     def find_completed(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
         """Whether an earlier attempt to record this holder's outcome was committed although its answer was lost."""
-        return cursor.execute(self._sql("find_completed"), _pairs([job])).fetchone() is not None
+        return self._finds(cursor, "find_completed", _pairs([job]))
+
+    def _finds(self, cursor: psycopg.Cursor[Any], name: str, params: dict[str, Any]) -> bool:
+        # Planned each time: in a host's session the planner is free to read a small table from end to end, and would keep
+        # that plan when it has become large.
+        return cursor.execute(self._sql(name), params, prepare=False).fetchone() is not None
 
     def retry(
         self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]

@@ -19,7 +19,7 @@ from jobqueue.kernel.heartbeat import Heartbeat
 from jobqueue.kernel.keeper import Keeper
 from jobqueue.kernel.leases import Leases
 from jobqueue.kernel.link import LOST, Link
-from jobqueue.kernel.listener import Listener
+from jobqueue.kernel.listener import Ear
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.pool import Pool
 from jobqueue.kernel.runner import Runner
@@ -118,7 +118,7 @@ class Worker:
         )  # fmt: skip
         self._completer = Completer(self._link("complete"), self._meter, self._stores, self._leases, self._entered)
         self._claimer = Claimer(
-            self._link("claim", in_order=True), self._meter, sources, self._leases, self._pool, self._completer,
+            self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
         )  # fmt: skip
         self._keeper = Keeper(
@@ -127,10 +127,13 @@ class Worker:
             due=self._claimer.due, lanes=self._claimer.lanes,
             current=lambda: self._heartbeat.current,
         )  # fmt: skip
-        self._listener = Listener(
-            self._link("listen", direct=True), self._meter, self._claimer.due, self._heartbeat.check, self._present
-        )
-        self._loops = [self._heartbeat, self._completer, self._listener, self._keeper, self._claimer]
+        self._loops = [self._heartbeat, self._completer, self._keeper, self._claimer]
+        if self._options.direct_conninfo:
+            ear = Ear(self._link("listen", direct=True), self._meter)
+            ear.hear(self._claimer.due, self._heartbeat.check, self._present)
+            self._loops.append(ear)
+        else:
+            self._claimer.hear(self._claimer.heard, self._heartbeat.check, self._present)
         for loop in self._loops:
             loop.start()
         threading.Thread(target=self._watch, name="jobqueue-watch", daemon=True).start()
@@ -148,8 +151,7 @@ class Worker:
         """
         self._draining.set()
         log.info("drain_started", in_flight=self._pool.in_flight, timeout=timeout)
-        self._claimer.stop()
-        self._claimer.join(5.0)
+        self._claimer.close(5.0)
         self._release(self._pool.take_back())
         finished = self._wait_idle(timeout)
         if not finished:
@@ -160,10 +162,11 @@ class Worker:
             abandoned = [job for jobs in self._leases.older_than(-1.0).values() for job in jobs]
             log.warning("jobs_interrupted", jobs=len(abandoned))
             self._release(abandoned)
-        for loop in (self._keeper, self._listener, self._completer):
+        others = [loop for loop in self._loops if loop not in (self._completer, self._heartbeat)]
+        for loop in (*others, self._completer):
             loop.stop()
         self._completer.join(10.0)
-        for loop in (self._keeper, self._listener):
+        for loop in others:
             loop.join(1.0)
         self._heartbeat.stop()
         self._heartbeat.join(3.0)
@@ -226,12 +229,12 @@ class Worker:
 
     # Parts
 
-    def _link(self, name: str, *, direct: bool = False, in_order: bool = False, timeout: float = 30.0) -> Link:
+    def _link(self, name: str, *, direct: bool = False, timeout: float = 30.0) -> Link:
         options = self._options
         if direct and options.direct_conninfo:
-            link = Link(options.direct_conninfo, name, timeout=timeout)
+            link = Link(options.direct_conninfo, name, by_index=True, timeout=timeout)
         else:
-            link = Link(options.conninfo, name, prepare=not options.pooled, in_order=in_order, timeout=timeout)
+            link = Link(options.conninfo, name, prepare=not options.pooled, by_index=True, timeout=timeout)
         self._links.append(link)
         return link
 
