@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pyvips
 from psycopg.rows import dict_row
-from tests.faulty import FaultyServer, Request, Wire, reply
+from tests.faulty import Request, Wire, reply
+from tests.origins import HeldOrigin
 from tests.waiting import eventually
 
 from jobqueue import migrations
@@ -166,54 +167,26 @@ class GatedWorker:
         return not self._host.rows(f"SELECT FROM publish_jobs WHERE {due}")
 
 
-class SteadyOrigin:
+class SteadyOrigin(HeldOrigin):
     """An origin that serves `files` by key to whoever carries `secret`; used as a context manager.
 
     The first `hold[key]` requests for a key get no answer before `release` is called or their client leaves.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None, *, secret: str = "origin-secret") -> None:
+        super().__init__(secret)
         self.files = files or {}
-        self.secret = secret
         self.hold: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
-        self._changed = threading.Condition()
-        self._released = False
-        self._holding = 0
-        self._server = FaultyServer(self._answer)
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-        self._server.__exit__()
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self._server.url}/files"
-
-    @property
-    def holding(self) -> int:
-        """How many requests wait for `release` now."""
-        return self._holding
-
-    def release(self) -> None:
-        """Answer every request that is held; those to come are not held any more."""
-        with self._changed:
-            self._released = True
-            self._changed.notify_all()
 
     def _answer(self, request: Request, wire: Wire) -> None:
         key = parse_qs(urlsplit(request.target).query)["key"][0]
-        with self._changed:
+        with self._lock:
             self.asked[key] += 1
-            if self.asked[key] <= self.hold[key] and not self._released:
-                self._holding += 1
-                self._changed.wait_for(lambda: self._released)
-                self._holding -= 1
-            body = self.files.get(key)
+            held = self.asked[key] <= self.hold[key]
+        if held and not self._released.is_set():
+            self._hold()
+        body = self.files.get(key)
         if request.headers.get("authorization") != f"Bearer {self.secret}":
             reply(401)(request, wire)
         elif body is None:

@@ -6,11 +6,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from moto.server import ThreadedMotoServer
 from tests.delivery.yard import MediaOrigin, Projects, Yard
 from tests.publishing import Bucket, migrated
+from tests.strict_store import strict_store
 
-from jobqueue.kernel import listener
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ _numbers = itertools.count(1)
 def template(postgres: Postgres) -> str:
     """The name of a migrated database."""
     return migrated(postgres)
-
-
-@pytest.fixture(autouse=True)
-def quick_listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain waits for the listener, which looks up twice a second: too long for a hundred tests."""
-    monkeypatch.setattr(listener, "_GLANCE", 0.02)
 
 
 @pytest.fixture
@@ -62,11 +55,8 @@ def yard(host: Projects, origin: MediaOrigin, shared_bucket: Bucket) -> Iterator
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     """A store that keeps to the protocol: it lists and aborts uploads, and enforces the sizes of parts."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with strict_store() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

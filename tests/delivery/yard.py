@@ -6,24 +6,24 @@ import io
 import itertools
 import random
 import re
-import threading
 import zipfile
 import zlib
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.faulty import Answer, FaultyServer, Request, Wire, reply
-from tests.publishing import CDN, Host, Row
+from tests.faulty import Answer, Request, Wire, reply
+from tests.origins import HeldOrigin
+from tests.publishing import CDN, Host, Later, Row
 from tests.waiting import eventually
 
 from jobqueue.delivery.artifact import Archivist
 from jobqueue.delivery.plan import Limits
 from jobqueue.delivery.progress import ArchiveMetrics
 from jobqueue.delivery.source import Source
-from jobqueue.kernel import Backoff, Queue, Worker, WorkerOptions
+from jobqueue.kernel import Queue, Worker, WorkerOptions
 from jobqueue.observe.metrics import Metrics
 from jobqueue.storage.multipart import unfinished
 
@@ -88,47 +88,22 @@ class Projects(Host):
         return {row["status"]: row["n"] for row in rows}
 
 
-class MediaOrigin:
+class MediaOrigin(HeldOrigin):
     """Serves `files` by key; the first requests for a key get the answers in `faults[key]` instead.
 
     Requests for keys in `held` wait for `release`, after `held[key]` bytes of the body.
     """
 
     def __init__(self, files: dict[str, bytes], *, ranges: bool = True, secret: str = "origin-secret") -> None:
+        super().__init__(secret)
         self.files = files
         self.ranges = ranges
-        self.secret = secret
         self.faults: defaultdict[str, list[Answer]] = defaultdict(list)
         self.held: dict[str, int] = {}
         self.asked: Counter[str] = Counter()
         self.served_bytes: Counter[str] = Counter()
         self.most_at_once = 0
         self._at_once = 0
-        self._lock = threading.Lock()
-        self._released = threading.Event()
-        self._waiting = 0
-        self._server = FaultyServer(self._answer)
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-        self._server.__exit__()
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self._server.url}/files"
-
-    @property
-    def holding(self) -> int:
-        """How many requests wait for `release` now."""
-        return self._waiting
-
-    def release(self) -> None:
-        """Answer every request that is held; those to come are not held any more."""
-        self._released.set()
 
     def source(self) -> Source:
         return Source(self.endpoint, self.secret, pool_size=10)
@@ -165,21 +140,10 @@ class MediaOrigin:
         before = self.held.get(key)
         if before is not None and not self._released.is_set():
             wire.send(part[:before])
-            with self._lock:
-                self._waiting += 1
-            self._released.wait()
-            with self._lock:
-                self._waiting -= 1
+            self._hold()
             part = part[before:]
         wire.send(part)
         self.served_bytes[key] += len(part)
-
-
-class Later(Backoff):
-    """No retry comes by itself while a test looks at its row."""
-
-    def delay(self, retry: int) -> float:
-        return 600.0
 
 
 @dataclass

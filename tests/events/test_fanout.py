@@ -6,30 +6,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.events.hookyard import Yard
-from tests.publishing import migrated, shared_database
 
 from jobqueue.migrations import MigrationError, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.publishing import Host
-
-    from jobqueue.demo.postgres import Postgres
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres) -> Iterator[Host]:
-    with shared_database(postgres, migrated(postgres), "fanout") as host:
-        yield host
-
-
-@pytest.fixture
-def yard(shared_host: Host) -> Iterator[Yard]:
-    yard = Yard(shared_host.dsn)
-    yield yard
-    yard.clear()
+    from tests.events.hookyard import Yard
 
 
 def happen(yard: Yard, type_: str | None, category: str | None = None, app: str | None = None) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.publishing import migrated, shared_database
 
 from jobqueue.events.notifications import Expired, NotificationExpiry
 
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
     from tests.publishing import Host
 
     from jobqueue.demo.postgres import Postgres
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres) -> Iterator[Host]:
-    with shared_database(postgres, migrated(postgres), "expiry") as host:
-        yield host
 
 
 @pytest.fixture

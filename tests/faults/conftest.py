@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.daemons import Launch, launching
+from tests.faults.ledger import Ledger
 from tests.faults.outage import suffer
+from tests.faults.proxy import Proxy
 from tests.publishing import Bucket, migrated
 
 from jobqueue.demo.postgres import Postgres
@@ -29,6 +31,21 @@ def template(postgres: Postgres) -> str:
 def bucket(object_store: ObjectStore) -> Iterator[Bucket]:
     with Bucket(object_store) as bucket:
         yield bucket
+
+
+@pytest.fixture(scope="module")
+def ledger(postgres: Postgres, template: str, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    name = f"{template}_{request.module.__name__.rpartition('.')[2]}"
+    with Ledger(postgres.create_database(name, template=template)) as ledger:
+        yield ledger
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def proxy(ledger: Ledger) -> Iterator[Proxy]:
+    """The way of a module's workers to its ledger."""
+    with Proxy(ledger.dsn) as proxy:
+        yield proxy
 
 
 @pytest.fixture

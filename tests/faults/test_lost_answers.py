@@ -7,31 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.daemons import launching
 from tests.faults.ledger import Ledger, runs
-from tests.faults.proxy import Proxy
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.daemons import DaemonProcess
-
-    from jobqueue.demo.postgres import Postgres
+    from tests.faults.proxy import Proxy
 
 LEASE_SECONDS = 3
-
-
-@pytest.fixture(scope="module")
-def ledger(postgres: Postgres, template: str) -> Iterator[Ledger]:
-    name = f"{template}_answers"
-    with Ledger(postgres.create_database(name, template=template)) as ledger:
-        yield ledger
-    postgres.drop_database(name)
-
-
-@pytest.fixture(scope="module")
-def proxy(ledger: Ledger) -> Iterator[Proxy]:
-    with Proxy(ledger.dsn) as proxy:
-        yield proxy
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,7 @@ if TYPE_CHECKING:
 
     from tests.daemons import DaemonProcess
 
-    from jobqueue.demo.postgres import Postgres
-
-NAMES = ("claim", "complete", "heartbeat", "keep", "listen", "handler")
-
-
-@pytest.fixture(scope="module")
-def ledger(postgres: Postgres, template: str) -> Iterator[Ledger]:
-    name = f"{template}_terminated"
-    with Ledger(postgres.create_database(name, template=template)) as ledger:
-        yield ledger
-    postgres.drop_database(name)
+NAMES = ("claim", "complete", "heartbeat", "keep", "handler")
 
 
 @pytest.fixture(scope="module")

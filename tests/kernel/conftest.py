@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.kernel.rig import Rig
 
-from jobqueue.kernel import listener
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
@@ -21,12 +20,6 @@ def template(postgres: Postgres) -> str:
     """The name of a migrated database."""
     migrate(postgres.create_database("kernel_template"))
     return "kernel_template"
-
-
-@pytest.fixture(autouse=True)
-def quick_listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain waits for the listener, which looks up twice a second: too long for a hundred tests."""
-    monkeypatch.setattr(listener, "_GLANCE", 0.02)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from tests.faulty import FaultyServer, Request, Wire, reply
-from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, migrated, picture, shared_database
+from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture
 from tests.waiting import eventually
 
 from jobqueue.errors import LeaseLost, Retry
@@ -16,49 +16,11 @@ from jobqueue.media.publish import Publisher
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from uuid import UUID
 
-    from jobqueue.demo.object_store import ObjectStore
-    from jobqueue.demo.postgres import Postgres
     from jobqueue.kernel import Context, Job
 
 OLD, NEW = "publish/aa/old/w1", "publish/bb/new/w1"
-
-
-@pytest.fixture(scope="session")
-def template(postgres: Postgres) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres, template: str) -> Iterator[Host]:
-    with shared_database(postgres, template, "orphans") as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared_host: Host) -> Host:
-    shared_host.clear()
-    return shared_host
-
-
-@pytest.fixture(scope="module")
-def worker(shared_host: Host) -> Iterator[GatedWorker]:
-    with GatedWorker(shared_host) as worker:
-        yield worker
-
-
-@pytest.fixture(scope="module")
-def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def bucket(shared_bucket: Bucket) -> Bucket:
-    shared_bucket.clear()
-    return shared_bucket
 
 
 def put(bucket: Bucket, prefix: str) -> set[str]:

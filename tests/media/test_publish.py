@@ -11,7 +11,7 @@ import pytest
 import pyvips
 from tests import faulty
 from tests.faulty import Answer, FaultyServer, reply
-from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, migrated, picture, shared_database
+from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture
 from tests.waiting import eventually
 
 from jobqueue.media.memory import MemoryBudget
@@ -24,8 +24,6 @@ from jobqueue.storage.objects import Objects
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.object_store import ObjectStore
-    from jobqueue.demo.postgres import Postgres
 
 ORIGIN_SECRET = "canary-origin-secret"
 STORE_SECRET = "canary-store-secret"
@@ -38,35 +36,6 @@ LIMITS = Limits(
 )
 
 PICTURE = picture(1)
-
-
-@pytest.fixture(scope="session")
-def template(postgres: Postgres) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres, template: str) -> Iterator[Host]:
-    with shared_database(postgres, template, "publish") as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared_host: Host) -> Host:
-    shared_host.clear()
-    return shared_host
-
-
-@pytest.fixture(scope="module")
-def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def bucket(shared_bucket: Bucket) -> Bucket:
-    shared_bucket.clear()
-    return shared_bucket
 
 
 class Publishing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.types.json import Jsonb
 from tests.faulty import FaultyServer, reply
-from tests.publishing import Bucket, Host, Row, migrated
+from tests.publishing import Bucket, Host, Row
 from tests.waiting import eventually
 
 from jobqueue.kernel import Worker, WorkerOptions
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from jobqueue.schedule.kinds import KindHandler
 
 OLD, RECENT = "31 days", "29 days"
-
-
-@pytest.fixture(scope="session")
-def template(postgres: Postgres) -> str:
-    return migrated(postgres)
 
 
 class Purging:

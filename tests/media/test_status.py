@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.publishing import GatedWorker, Host, migrated, shared_database
 
 from jobqueue.errors import Permanent
 from jobqueue.kernel.link import Link
@@ -14,31 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from jobqueue.demo.postgres import Postgres
+    from tests.publishing import GatedWorker, Host
+
     from jobqueue.kernel import Context, Job
-
-
-@pytest.fixture(scope="session")
-def template(postgres: Postgres) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres, template: str) -> Iterator[Host]:
-    with shared_database(postgres, template, "status") as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared_host: Host) -> Host:
-    shared_host.clear()
-    return shared_host
-
-
-@pytest.fixture(scope="module")
-def worker(shared_host: Host) -> Iterator[GatedWorker]:
-    with GatedWorker(shared_host) as worker:
-        yield worker
 
 
 @pytest.fixture

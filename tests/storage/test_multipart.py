@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from moto.server import ThreadedMotoServer
+from tests.strict_store import strict_store
 
 from jobqueue.errors import Retry
 from jobqueue.storage.multipart import MultipartUpload, UploadGone, abort, unfinished
@@ -21,17 +22,15 @@ PART = 5 * 1024 * 1024
 @pytest.fixture(scope="module", params=["rclone", "moto"])
 def objects(request: pytest.FixtureRequest, object_store: ObjectStore) -> Iterator[Objects]:
     """A bucket at a store that keeps bytes, and at one that keeps to the protocol."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    if request.param == "rclone":
-        endpoint, keys = object_store.endpoint, (object_store.key_id, object_store.app_key)
-    else:
-        endpoint, keys = "http://127.0.0.1:{1}".format(*server.get_host_and_port()), ("key", "secret-key")
-    objects = Objects(endpoint, *keys, f"multipart-{os.getpid()}", "us-east-1")
-    objects.client.create_bucket(Bucket=objects.bucket)
-    yield objects
-    objects.close()
-    server.stop()
+    with ExitStack() as stack:
+        if request.param == "rclone":
+            endpoint, keys = object_store.endpoint, (object_store.key_id, object_store.app_key)
+        else:
+            endpoint, keys = stack.enter_context(strict_store()), ("key", "secret-key")
+        objects = Objects(endpoint, *keys, f"multipart-{os.getpid()}", "us-east-1")
+        stack.callback(objects.close)
+        objects.client.create_bucket(Bucket=objects.bucket)
+        yield objects
 
 
 def begin(objects: Objects, key: str) -> MultipartUpload:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from moto.server import ThreadedMotoServer
 from tests.faulty import Answer, FaultyServer, Request, Wire, certificate_pem, hang, reply, reset
+from tests.strict_store import strict_store
 
 from jobqueue.errors import JobError, Permanent, Retry
 from jobqueue.storage.objects import Objects
@@ -36,11 +36,8 @@ def objects(object_store: ObjectStore) -> Iterator[Objects]:
 @pytest.fixture(scope="module")
 def protocol_server() -> Iterator[str]:
     """A server that has the protocol right, versions included, and checks no signatures."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with strict_store() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
