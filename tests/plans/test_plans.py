@@ -60,12 +60,12 @@ def test_a_plan_made_when_little_was_due_serves_a_backlog(postgres: Postgres) ->
             "lease": 60.0,
         }
         with quiet.by_index(), quiet.prepared(quiet.statement("claim_jobs", 1000)) as claim:
-            before = claim(params)
+            claim(params)
             quiet.add_from_elsewhere(due=200_000)
             after = claim(params)
         assert after.changed == 1000
         assert not after.sorts, str(after)
-        assert after.pages < 1.5 * before.pages, str(after)
+        assert after.pages <= 100 + 22 * 1000, str(after)
 
 
 @pytest.mark.parametrize(
