@@ -66,8 +66,8 @@ def _drain(ours: Mapping[str, Figures], peers: Medians, all_: Medians, python: S
             f"{ratio:.2f} of {fastest}",
             ratio >= PYTHON_RATIO,
         )
-    if bare := _figure(all_.get(BARE, {}), "drain", "rate"):
-        yield Goal(f"drain: at least {LIMIT_RATIO} of {BARE}", f"{rate / bare:.2f}", rate / bare >= LIMIT_RATIO)
+    if limit := _figure(all_.get(JOBS, {}), "drain", "rate"):
+        yield Goal(f"drain: at least {LIMIT_RATIO} of {JOBS}", f"{rate / limit:.2f}", rate / limit >= LIMIT_RATIO)
 
 
 def _pick_up(ours: Mapping[str, Figures], peers: Medians) -> Iterator[Goal]:
