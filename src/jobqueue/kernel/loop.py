@@ -11,9 +11,14 @@ from jobqueue.kernel.link import LOST, Link
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobqueue.kernel.meter import Meter
 
 log = get_logger(__name__)
+
+# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
+_STUCK = 120.0
 
 
 class Loop:
@@ -108,3 +113,14 @@ class Loop:
             self.last()
         finally:
             self.link.close()
+
+
+def find_stuck(loops: Iterable[Loop]) -> str | None:
+    """Why one of `loops` makes no progress: it has ended, or hangs in a turn. None when all do, or have been stopped."""
+    now = time.monotonic()
+    for loop in loops:
+        if not loop.stopping and not loop.is_alive:
+            return f"the {loop.name} loop has ended"
+        if not loop.stopping and now - loop.beaten_at > _STUCK + loop.resting:
+            return f"the {loop.name} loop has not turned for {now - loop.beaten_at:.0f} s"
+    return None

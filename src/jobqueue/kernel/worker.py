@@ -20,6 +20,7 @@ from jobqueue.kernel.keeper import Keeper
 from jobqueue.kernel.leases import Leases
 from jobqueue.kernel.link import LOST, Link
 from jobqueue.kernel.listener import Ear
+from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.pool import Pool
 from jobqueue.kernel.runner import Runner
@@ -38,9 +39,6 @@ log = get_logger(__name__)
 
 # Seconds that handlers get to notice the end of the drain before their jobs are released under them.
 _NOTICE = 2.0
-
-# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
-_STUCK = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +217,7 @@ class Worker:
 
     def stuck(self) -> str | None:
         """Why this process cannot make progress, or None. The database's absence is no reason: it comes back."""
-        now = time.monotonic()
-        for loop in self._loops:
-            if not loop.stopping and not loop.is_alive:
-                return f"the {loop.name} loop has ended"
-            if not loop.stopping and now - loop.beaten_at > _STUCK + loop.resting:
-                return f"the {loop.name} loop has not turned for {now - loop.beaten_at:.0f} s"
-        return None
+        return find_stuck(self._loops)
 
     # Parts
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.link import Link
+from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule.backend import Caller
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from jobqueue.settings import Settings
 
 log = get_logger(__name__)
-
-# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
-_STUCK: Final = 120.0
 
 # Seconds after which a statement without an answer is given up: a peer that went silent never answers at all.
 _ANSWER: Final = 15.0
@@ -99,13 +97,7 @@ class Scheduler:
 
     def stuck(self) -> str | None:
         """Why schedules make no progress, or None. The database's absence is no reason: it comes back."""
-        now = time.monotonic()
-        for loop in self._loops:
-            if not loop.stopping and not loop.is_alive:
-                return f"the {loop.name} loop has ended"
-            if not loop.stopping and now - loop.beaten_at > _STUCK + loop.resting:
-                return f"the {loop.name} loop has not turned for {now - loop.beaten_at:.0f} s"
-        return None
+        return find_stuck(self._loops)
 
     def _signature(self) -> tuple[int, int, int] | None:
         """What is another when the file is: a mounted one is often replaced as a whole."""
