@@ -188,20 +188,35 @@ def test_a_claim_whose_answer_was_lost_is_given_back_without_a_charge(rig: Rig) 
     [store] = engine.completer._stores.values()
     # Exactly what a connection lost after the commit leaves behind: the rows are leased, nobody knows of it.
     [job] = rig.claim()
-    claimer._unanswered.append((store, job.token))
+    claimer._unanswered.add(store, job.token)
     [again] = engine.turn(3)
     assert (again.id, again.attempt) == (id_, 1)
     assert again.token != job.token
 
 
-def test_a_claim_that_comes_back_after_the_order_to_stop_is_given_back(rig: Rig) -> None:
+def test_a_claim_that_comes_back_after_the_order_to_stop_is_given_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.insert(3)
     engine = rig.engine(JOBS)
+    store = engine.claimer._sources[0].store
+    claim = store.claim
+
+    def slow(*args: Any) -> Any:
+        leased = claim(*args)
+        if leased:
+            engine.claimer.close(0.0)
+        return leased
+
+    monkeypatch.setattr(store, "claim", slow)
+    rests = [engine.claimer.turn() for _ in range(2)]
+    assert engine.claimer._closed.is_set()
+    assert rig.states() == {"processing": 3}
+    assert rests[-1] == 0.0
     engine.claimer.turn()
-    engine.claimer._closed = True
-    engine.claimer._serve(engine.claimer._sources[0])
+    assert rig.states() == {"pending": 3}
     assert engine.begun == []
-    engine.claimer.last()
+    engine.claimer.turn()
     assert rig.states() == {"pending": 3}
     assert rig.value("SELECT sum(retry_count) FROM jobs") == 0
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from psycopg import errors
-
 from jobqueue.kernel.completer import MOST_UNRECORDED
 from jobqueue.kernel.lanes import Lanes
 from jobqueue.kernel.link import LOST
 from jobqueue.kernel.listener import Listening
 from jobqueue.kernel.lookback import Lookback
+from jobqueue.kernel.unanswered import Unanswered
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ _PATIENCE = 0.002
 
 # Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
 _WAY = 0.0005
-
-# Seconds between two attempts to give back a claim whose jobs somebody else's open transaction holds up.
-_GIVE_BACK_EVERY = 2.0
 
 # Batch sizes; each is a statement of its own, because the limit in it is a literal.
 _SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6, 4, 3, 2, 1)
@@ -94,8 +90,7 @@ class Claimer(Listening):
         self._completer = completer
         self._worker = worker
         self._poll = poll_seconds
-        self._unanswered: list[tuple[Store, UUID]] = []
-        self._give_back_at = 0.0
+        self._unanswered = Unanswered()
         self._alone = False
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
@@ -104,7 +99,7 @@ class Claimer(Listening):
         self._first = 0
         self._woken = threading.Lock()
         self._claiming = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
         self._token: UUID | None = None
         self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
 
@@ -140,7 +135,7 @@ class Claimer(Listening):
 
     def close(self, timeout: float) -> None:
         """Claim nothing more; the loop goes on to listen. Waits for a claim under way for `timeout` seconds."""
-        self._closed = True
+        self._closed.set()
         self.wake()
         if self._claiming.acquire(timeout=timeout):
             self._claiming.release()
@@ -159,8 +154,12 @@ class Claimer(Listening):
             # Whatever it was that woke us is looked at below.
             self._wake.clear()
         with self._claiming:
-            self._give_back_unanswered()
-            return self._poll if self._closed else self._claim_in_turn()
+            self._unanswered.give_back(self.link)
+            if self._closed.is_set():
+                return min(self._poll, 1.0)
+            seconds = self._claim_in_turn()
+            # What came back after the order to stop is given back without a rest.
+            return 0.0 if self._closed.is_set() else seconds
 
     def _claim_in_turn(self) -> float:
         """Serve every queue that may have something due; returns the seconds to rest."""
@@ -178,7 +177,7 @@ class Claimer(Listening):
         self._backlog = False
         more = False
         for source in in_turn:
-            if self._closed:
+            if self._closed.is_set():
                 return 0.0
             if not source.drained:
                 more = self._serve(source) or more
@@ -271,11 +270,11 @@ class Claimer(Listening):
             leased = claim(token)
         except LOST:
             # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
-            self._unanswered.append((source.store, token))
+            self._unanswered.add(source.store, token)
             raise
-        if self._closed:
+        if self._closed.is_set():
             # The answer came after the order to stop: nothing of it is begun.
-            self._unanswered.append((source.store, token))
+            self._unanswered.add(source.store, token)
             return []
         jobs = [job for _, job in leased]
         if jobs:
@@ -322,23 +321,9 @@ class Claimer(Listening):
                 source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
         return news
 
-    def _give_back_unanswered(self) -> None:
-        now = time.monotonic()
-        while self._unanswered and now >= self._give_back_at:
-            store, token = self._unanswered[-1]
-            try:
-                released = store.release_claim(self.link, token)
-            except errors.LockNotAvailable:
-                # A host is enqueuing a twin of one of them, which says nothing about other jobs.
-                self._give_back_at = now + _GIVE_BACK_EVERY
-                return
-            self._unanswered.pop()
-            if released:
-                log.info("claim_given_back", queue=store.description.name, jobs=released)
-
     def last(self) -> None:
         try:
-            self._give_back_unanswered()
+            self._unanswered.give_back(self.link)
         except LOST as error:
             log.warning("jobs_left_to_their_leases", error=str(error).strip())
         finally:
