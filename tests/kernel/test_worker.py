@@ -125,7 +125,7 @@ def test_a_drain_lets_jobs_finish_and_claims_nothing_more(rig: Rig) -> None:
     ended: list[bool] = []
     drain = threading.Thread(target=lambda: ended.append(worker.drain(10.0)))
     drain.start()
-    eventually(lambda: worker._claimer._closed.is_set())
+    eventually(worker._claimer._closed.is_set)
     # The heartbeat shows the drain to people and goes on while a job runs.
     worker._heartbeat.beat()
     eventually(lambda: rig.rows("SELECT draining, in_flight FROM jobqueue.workers") == [(True, 3)])

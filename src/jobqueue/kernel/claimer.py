@@ -194,6 +194,8 @@ class Claimer(Listening):
 
     def _rest(self) -> float:
         """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""
+        if any(source.drained and source.asked for source in self._sources):
+            return 0.0
         until = [source.look_at for source in self._sources if source.drained]
         if any(source.suspects for source in self._sources):
             until.append(self._next_suspect_at)

@@ -69,7 +69,9 @@ class Link:
     def __init__(
         self, conninfo: str, name: str, *, prepare: bool = True, by_index: bool = False, timeout: float = 30.0
     ) -> None:
-        self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name=f"jobqueue:{name}")
+        self._conninfo = psycopg.conninfo.make_conninfo(
+            conninfo, application_name=f"jobqueue:{name}", client_encoding="utf8"
+        )
         self._prepare = prepare
         self._by_index = by_index
         self._timeout = timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class Listener:
         self._revoked = revoked
         self._present = present
         self._listening = 0
+        self._heard_at = 0.0
         self._resting = False
         self._bell: tuple[int, int] | None = None
         self._ringing = threading.Lock()
@@ -70,6 +72,10 @@ class Listener:
         """
         if self._bell is None or self._listening != self._link.opened:
             return
+        connection = self._link.connection()
+        # What arrived with a statement's answer has been read, and the socket will not tell of it again.
+        if self._pass_on(connection):
+            return
         self._resting = True
         try:
             ready = [] if woken.is_set() else self._poll.poll(min(seconds, _SILENCE) * 1000)
@@ -79,9 +85,12 @@ class Listener:
             if descriptor == self._bell[0]:
                 os.read(descriptor, 4096)
             else:
-                self._link.connection().pgconn.consume_input()
-        if not ready and seconds > _SILENCE and not woken.is_set():
+                connection.pgconn.consume_input()
+                self._heard_at = time.monotonic()
+        # A wait may end a little early.
+        if not ready and time.monotonic() - self._heard_at > 0.9 * _SILENCE:
             self._link.fetch(b"SELECT 1")
+            self._heard_at = time.monotonic()
 
     def wake(self) -> None:
         """End a rest, after `woken` has been set. Callable from any thread."""
@@ -119,14 +128,19 @@ class Listener:
         self._poll.register(self._bell[0], select.POLLIN)
         self._poll.register(connection.fileno(), select.POLLIN)
         self._listening = self._link.opened
+        self._heard_at = time.monotonic()
 
-    def _pass_on(self, connection: Connection[Any]) -> None:
+    def _pass_on(self, connection: Connection[Any]) -> bool:
+        """Pass on what has been read; returns whether there was anything."""
+        anything = False
         while heard := connection.pgconn.notifies():
+            anything = True
             verb, _, queue = heard.extra.decode(errors="replace").partition(" ")
             if verb == "due":
                 self._due(queue)
             elif verb == "revoked":
                 self._revoked()
+        return anything
 
 
 class Listening(Loop):

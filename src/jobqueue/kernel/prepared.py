@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 _PARAMETER = re.compile(rb"%\((\w+)\)s|%%")
 
+
+def _write_text(text: str) -> bytes:
+    if "\0" in text:
+        # It would end the text there, without an error.
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return text.encode()
+
+
 _WRITTEN: dict[type, Callable[[Any], bytes]] = {
-    str: str.encode,
+    str: _write_text,
     int: lambda number: b"%d" % number,
     float: lambda number: repr(number).encode(),
     UUID: lambda uuid: uuid.hex.encode(),
