@@ -461,6 +461,7 @@ def test_after_a_long_silence_the_server_is_asked_for_a_sign_of_life(
     heard.rest(0.01)
     notify(rig, "due jobs")
     heard.rest(60.0)
+    heard.listener.listen()
     assert last_query(rig, heard.pid) == before
     assert heard.rest(60.0) < LONG / 2
     assert last_query(rig, heard.pid) == "SELECT 1"
