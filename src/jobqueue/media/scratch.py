@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobqueue.errors import ConfigurationError
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -30,14 +31,19 @@ class Scratch:
     """This process's folder for files in work, below TMPDIR. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        """Make the folder and remove those of processes that are gone. Raises OSError when it cannot be made."""
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # The lock gets its name when it is held already: nobody can find it free.
-        unnamed = self.path / "lock"
-        self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        unnamed.rename(self.path / _LOCK)
-        self._sweep()
+        """Remove the folders of processes that are gone, and make ours. Raises ConfigurationError when it cannot be made."""
+        # A folder that is full, or not there, would be passed over in silence for another one on another disk.
+        parent = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+        _sweep(parent)
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            # The lock gets its name when it is held already: nobody can find it free.
+            unnamed = self.path / "lock"
+            self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            unnamed.rename(self.path / _LOCK)
+        except OSError as error:
+            raise ConfigurationError([f"TMPDIR: {parent} cannot take temporary files: {error.strerror}"]) from error
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
@@ -50,11 +56,12 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
-    def _sweep(self) -> None:
-        for path in self.path.parent.glob(f"{_PREFIX}*"):
-            if path != self.path and _abandoned(path):
-                shutil.rmtree(path, ignore_errors=True)
-                log.info("scratch_removed", folder=path.name)
+
+def _sweep(parent: Path) -> None:
+    for path in parent.glob(f"{_PREFIX}*"):
+        if _abandoned(path):
+            shutil.rmtree(path, ignore_errors=True)
+            log.info("scratch_removed", folder=path.name)
 
 
 def _abandoned(path: Path) -> bool:
