@@ -3,7 +3,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import boto3
@@ -85,7 +85,9 @@ def test_an_idle_client_does_not_hold_up_the_end(tmp_path: Path) -> None:
         began = time.monotonic()
         store.stop()
         assert time.monotonic() - began < 4
-        assert silent.recv(1) == b""
+        # A server that ends before it has accepted the connection resets it.
+        with suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
 
 
 def test_the_secret_is_not_in_the_arguments(object_store: ObjectStore) -> None:

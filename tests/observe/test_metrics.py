@@ -108,7 +108,8 @@ def test_waits_are_told_apart_below_the_promised_fifty_milliseconds() -> None:
 
 
 def test_observations_by_the_batch_are_those_one_by_one() -> None:
-    amounts = [0.0, 0.005, 0.0051, 0.3, 59.0, 3600.0, 1e9, 0.3]
+    # Binary fractions, some of them bounds of buckets: their sum is exact, however it is added up.
+    amounts = [0.0, 0.0078125, 0.25, 0.2578125, 60.0, 3600.0, 1024.0, 0.25]
     one, batch = Metrics(), Metrics()
     for amount in amounts:
         one.job_wait_seconds.labels("q").observe(amount)

@@ -40,11 +40,25 @@ def backends(rig: Rig) -> list[int]:
     return [row["pid"] for row in rig.rows(query)]
 
 
+def stop_at_rest(rig: Rig) -> int:
+    """Stop the only backend while it does nothing: in the middle of a statement it would keep its locks from the next one."""
+    (pid,) = backends(rig)
+
+    def stopped() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        if rig.rows("SELECT state FROM pg_stat_activity WHERE pid = %(p)s", p=pid) == [{"state": "idle"}]:
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    eventually(stopped)
+    return pid
+
+
 def test_a_server_that_falls_silent_is_left(rig: Rig, running: Scheduler) -> None:
     """Its process is stopped, as a host that vanished looks: the connection stays open and nothing ever comes."""
     eventually(lambda: rig.ticks("fast"))
-    (silent,) = backends(rig)
-    os.kill(silent, signal.SIGSTOP)
+    silent = stop_at_rest(rig)
     try:
         before = len(rig.ticks("fast"))
         eventually(lambda: set(backends(rig)) - {silent}, 8)
