@@ -87,8 +87,8 @@ class Listener:
             else:
                 connection.pgconn.consume_input()
                 self._heard_at = time.monotonic()
-        # A wait may end a little early.
-        if not ready and time.monotonic() - self._heard_at > 0.9 * _SILENCE:
+        # A wait may end a little early. Who is woken has something to ask the server anyway.
+        if not ready and not woken.is_set() and time.monotonic() - self._heard_at > 0.9 * _SILENCE:
             self._link.fetch(b"SELECT 1")
             self._heard_at = time.monotonic()
 
