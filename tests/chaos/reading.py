@@ -45,7 +45,9 @@ def not_a_picture(answer: Answer) -> str | None:
     """What is wrong with an answer that does not show a whole WebP picture."""
     status, kind, data = answer
     whole = data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) == int.from_bytes(data[4:8], "little") + 8
-    return None if (status, kind) == (200, "image/webp") and whole else f"{status}, {kind}, {len(data)} bytes"
+    if (status, kind) == (200, "image/webp") and whole:
+        return None
+    return f"{status}, {kind}, {len(data)} bytes{f': {data[:100]!r}' if status != 200 else ''}"
 
 
 def not_the_archive(answer: Answer, *, n: int, wanted: set[str]) -> str | None:

@@ -54,7 +54,7 @@ class Cdn(LoopbackServer):
                     read_timeout=30,
                     max_pool_connections=32,
                     proxies={},
-                    retries={"total_max_attempts": 2},
+                    retries={"total_max_attempts": 4, "mode": "standard"},
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 ),
@@ -80,9 +80,11 @@ class Cdn(LoopbackServer):
         except ClientError as error:
             code = error.response["ResponseMetadata"]["HTTPStatusCode"]
             known = {HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
-            return Response.of(HTTPStatus(code) if code in known else HTTPStatus.BAD_GATEWAY)
-        except BotoCoreError:
-            return Response.of(HTTPStatus.BAD_GATEWAY)
+            if code in known:
+                return Response.of(HTTPStatus(code))
+            return Response.of(HTTPStatus.BAD_GATEWAY, f"the store answered {code}\n")
+        except BotoCoreError as error:
+            return Response.of(HTTPStatus.BAD_GATEWAY, f"the store did not answer: {type(error).__name__}\n")
         headers = {name: str(found[field]) for field, name in _HEADERS.items() if field in found}
         headers |= {"Accept-Ranges": "bytes", "Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
         status = HTTPStatus.PARTIAL_CONTENT if "ContentRange" in found else HTTPStatus.OK
