@@ -62,7 +62,7 @@ def test_every_picture_is_read_and_each_that_is_none_is_told() -> None:
                 "/long.webp": f"200, image/webp, {len(PICTURE) + 1} bytes",
                 "/other.webp": f"200, image/webp, {len(PICTURE)} bytes",
                 "/kind.webp": f"200, image/jpeg, {len(PICTURE)} bytes",
-                "/absent.webp": "404, text/plain; charset=utf-8, 14 bytes",
+                "/absent.webp": "404, text/plain; charset=utf-8, 14 bytes: b'404 Not Found\\n'",
             }.items()
         )
 
