@@ -20,8 +20,9 @@ def test_live_endpoints_get_every_event_in_time_although_others_are_dead_or_slow
     database: str, tmp_path: Path
 ) -> None:
     migrate(database)
+    # Fewer slots than a hundredth of the deliveries: those that the killed daemon held wait until it is known to be gone.
     report = run(
-        Options(events=300, rate=25.0, concurrency=24, patience=20.0, wait_for_slow=False, wait_for_dead=False),
+        Options(events=300, rate=25.0, concurrency=20, patience=20.0, wait_for_slow=False, wait_for_dead=False),
         database,
         tmp_path,
     )

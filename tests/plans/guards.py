@@ -105,7 +105,7 @@ GUARDS = (
     _claim(0, "lanes-are-empty", limit=50, pages=20, priorities=[9, 8, 7]),
     # One descent, three or four pages, for each lane.
     _claim(50, "many-lanes", pages=64 * 5, priorities=_MANY, floors=[0] * 64),
-    Guard("claim_suspect", 1, 30, 0, lambda _: _CLAIM),
+    Guard("claim_suspect", 1, 45, 0, lambda _: _CLAIM),
     # A descent for each lane and for each gap between them.
     Guard("survey_queue", 0, 50, 0, lambda _: {**_LANES, **_GAPS}),
     Guard(
