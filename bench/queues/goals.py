@@ -66,8 +66,9 @@ def _drain(ours: Mapping[str, Figures], peers: Medians, all_: Medians, python: S
             f"{ratio:.2f} of {fastest}",
             ratio >= PYTHON_RATIO,
         )
-    if limit := _figure(all_.get(JOBS, {}), "drain", "rate"):
-        yield Goal(f"drain: at least {LIMIT_RATIO} of {JOBS}", f"{rate / limit:.2f}", rate / limit >= LIMIT_RATIO)
+    for name in (JOBS, BARE):
+        if limit := _figure(all_.get(name, {}), "drain", "rate"):
+            yield Goal(f"drain: at least {LIMIT_RATIO} of {name}", f"{rate / limit:.2f}", rate / limit >= LIMIT_RATIO)
 
 
 def _pick_up(ours: Mapping[str, Figures], peers: Medians) -> Iterator[Goal]:
