@@ -126,8 +126,8 @@ class Worker:
             current=lambda: self._heartbeat.current,
         )  # fmt: skip
         self._loops = [self._heartbeat, self._completer, self._keeper, self._claimer]
-        if self._options.direct_conninfo:
-            ear = Ear(self._link("listen", direct=True), self._meter)
+        if direct := self._options.direct_conninfo:
+            ear = Ear(self._link("listen", direct=direct), self._meter)
             ear.hear(self._claimer.due, self._heartbeat.check, self._present)
             self._loops.append(ear)
         else:
@@ -221,12 +221,10 @@ class Worker:
 
     # Parts
 
-    def _link(self, name: str, *, direct: bool = False, timeout: float = 30.0) -> Link:
-        options = self._options
-        if direct and options.direct_conninfo:
-            link = Link(options.direct_conninfo, name, by_index=True, timeout=timeout)
-        else:
-            link = Link(options.conninfo, name, prepare=not options.pooled, by_index=True, timeout=timeout)
+    def _link(self, name: str, *, direct: str | None = None, timeout: float = 30.0) -> Link:
+        """A link to where jobs are, or to `direct`, which leads past a pooler."""
+        prepare = direct is not None or not self._options.pooled
+        link = Link(direct or self._options.conninfo, name, prepare=prepare, by_index=True, timeout=timeout)
         self._links.append(link)
         return link
 
