@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
 
-from jobqueue.errors import Interrupted, LeaseLost
+from jobqueue.errors import Interrupted, LeaseLost, Snooze
 from jobqueue.kernel import Context
 from jobqueue.kernel.leases import Leases
 from jobqueue.kernel.transactions import Transactions
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel import Job
 
+Connection = psycopg.Connection[Any]
 Cursor = psycopg.Cursor[Any]
 
 
@@ -31,8 +33,18 @@ class Held:
         leases.hold([job])
         self.rig = rig
         self.job = job
+        self.transactions = transactions
         self.interrupted, self.draining = threading.Event(), threading.Event()
         self.context = Context(job, rig.store(), leases, transactions, self.interrupted, self.draining)
+
+    def deafened(self, then: Callable[[Connection, int], None]) -> Context:
+        """Its context with the first transaction's answer lost."""
+        leases = Leases(60.0)
+        leases.hold([self.job])
+        transactions = Deaf(self.rig.connect(autocommit=False), self.transactions, then)
+        return Context(
+            self.job, self.rig.store(), leases, cast("Transactions", transactions), self.interrupted, self.draining
+        )
 
     @property
     def effects(self) -> int:
@@ -121,6 +133,69 @@ def test_a_commit_whose_answer_was_lost_is_recognised(held: Held) -> None:
 
     held.context.commit(effects)
     assert (held.effects, held.status, len(runs), held.context.committed) == (1, "completed", 1, True)
+
+
+class Deaf:
+    """Transactions of which the first does its work, and whose client hears no more of it. `then` gets that one's connection
+    when each transaction begins, and the number of those that began."""
+
+    def __init__(self, first: Connection, rest: Transactions, then: Callable[[Connection, int], None]) -> None:
+        self._first = first
+        self._rest = rest
+        self._then = then
+        self._begun = 0
+
+    @contextmanager
+    def begin(self) -> Iterator[Cursor]:
+        self._begun += 1
+        if self._begun == 1:
+            yield self._first.cursor()
+            raise psycopg.OperationalError("the answer was lost")
+        self._then(self._first, self._begun)
+        with self._rest.begin() as cursor:
+            yield cursor
+
+
+def commits(first: Connection, begun: int) -> None:
+    if begun == 2:
+        first.commit()
+
+
+def commits_later(first: Connection, begun: int) -> None:
+    if begun == 4:
+        first.commit()
+
+
+def fails(first: Connection, begun: int) -> None:
+    if begun == 2:
+        first.rollback()
+
+
+@pytest.mark.parametrize(("then", "calls"), [(commits, 1), (commits_later, 1), (fails, 2)])
+def test_a_write_whose_answer_was_lost_happens_once(
+    held: Held, monkeypatch: pytest.MonkeyPatch, then: Callable[[Connection, int], None], calls: int
+) -> None:
+    monkeypatch.setattr("jobqueue.kernel.context._NOT_YET", 0.01)
+    called: list[int] = []
+
+    def effects(cursor: Cursor) -> None:
+        called.append(1)
+        effect(cursor)
+
+    held.deafened(then).write(effects)
+    assert (held.effects, len(called), held.status) == (1, calls, "processing")
+
+
+def test_a_write_of_which_a_crash_left_nobody_knowing_is_given_up(held: Held) -> None:
+    """An operator's reset of the statistics stands for the crash, of which tests/kernel/test_doubt.py has a real one."""
+
+    def crashes(first: Connection, begun: int) -> None:
+        commits(first, begun)
+        held.rig.sql.execute(b"SELECT pg_stat_reset_shared('bgwriter')")
+
+    with pytest.raises(Snooze, match="may have happened"):
+        held.deafened(crashes).write(effect)
+    assert (held.effects, held.status) == (1, "processing")
 
 
 @pytest.mark.parametrize("limit", ["SET LOCAL statement_timeout = 20", "SET LOCAL lock_timeout = 20"])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 
-from jobqueue.errors import LeaseLost
+from jobqueue.errors import LeaseLost, Snooze
 from jobqueue.kernel.backoff import Reconnect
+from jobqueue.kernel.doubt import Doubt
 from jobqueue.kernel.link import LOST
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from jobqueue.kernel.transactions import Transactions
 
 
-# Seconds between two attempts to end a job whose row somebody holds locked.
-_ROW_LOCKED = 0.5
+_LOST_LEASE = "the lease was lost: somebody else has the job, or it was cancelled"
+
+# Seconds between two attempts to write while something else has to end first.
+_NOT_YET = 0.5
 
 
-class _RowLocked(Exception):
-    """Somebody holds the job's row locked: what the handler did is kept, and recorded as soon as that is possible."""
+class _NotYet(Exception):
+    """Somebody holds the job's row locked, or the server is not done with a commit: what the handler did is kept, and
+    recorded as soon as that is possible."""
 
 
 class Context:
@@ -88,44 +92,61 @@ class Context:
         return found
 
     def write(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
-        """Run `effects` in a transaction that commits only while this holder has the job; the job goes on.
+        """Run `effects` in a transaction that commits only while this holder has the job, and once; the job goes on.
 
-        `effects` may run more than once when the connection is lost, so it must not change anything but the database.
-        Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises.
+        `effects` may be called again when a transaction was lost and did not happen, so it must not change anything but
+        the database. Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises; Snooze when the
+        server crashed during the commit and nobody can know whether that happened: the job runs again then, uncharged.
         """
-        self._fenced(effects, complete=False)
+        doubt: Doubt | None = None
+
+        def fenced(cursor: psycopg.Cursor[Any]) -> None:
+            nonlocal doubt
+            if doubt is not None:
+                match doubt.settle(cursor):
+                    case "committed":
+                        return
+                    case "in progress":
+                        raise _NotYet
+                    case None:
+                        raise Snooze("the database crashed during a commit, which may have happened", 0.0)
+                    case "aborted":
+                        doubt = None
+            self._bound(cursor)
+            if not self._store.holds(cursor, self.job):
+                raise LeaseLost(_LOST_LEASE)
+            effects(cursor)
+            doubt = Doubt(cursor)
+
+        self._transact(fenced)
 
     def commit(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
         """Run `effects` and complete the job in one transaction: both happen, exactly once, or neither.
 
-        The handler returns after this. Raises as `write` does; nothing is committed then.
+        `effects` may be called again as by `write`. The handler returns after this. Raises LeaseLost or Interrupted as
+        `checkpoint` does, and whatever `effects` raises; nothing is committed then.
         """
-        self._fenced(effects, complete=True)
-        self.committed = True
-
-    def _fenced(self, effects: Callable[[psycopg.Cursor[Any]], None], *, complete: bool) -> None:
-        fence = self._store.complete_within if complete else self._store.holds
         attempts = 0
 
         def fenced(cursor: psycopg.Cursor[Any]) -> None:
             nonlocal attempts
             attempts += 1
             self._bound(cursor)
-            # The commit may have happened although its answer was lost: look before writing again.
-            if complete and attempts > 1 and self._store.find_completed(cursor, self.job):
+            # The commit may have happened although its answer was lost, and is seen by the outcome that it left.
+            if attempts > 1 and self._store.find_completed(cursor, self.job):
                 return
             try:
-                held = fence(cursor, self.job)
+                held = self._store.complete_within(cursor, self.job)
             except errors.LockNotAvailable as error:
-                raise _RowLocked from error
+                raise _NotYet from error
             if not held:
-                raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
-            if complete:
-                # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.
-                cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+                raise LeaseLost(_LOST_LEASE)
+            # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
             effects(cursor)
 
         self._transact(fenced)
+        self.committed = True
 
     def _bound(self, cursor: psycopg.Cursor[Any]) -> None:
         """Have the server end this transaction when its client stands still in it for a lease.
@@ -144,8 +165,8 @@ class Context:
                 with self._transactions.begin() as cursor:
                     work(cursor)
                 return
-            except _RowLocked:
-                self._interrupted.wait(_ROW_LOCKED)
+            except _NotYet:
+                self._interrupted.wait(_NOT_YET)
             except (errors.QueryCanceled, errors.LockNotAvailable):
                 # The server is there and gave this work up: that is a failed attempt, not an absence to sit out.
                 raise
