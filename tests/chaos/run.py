@@ -59,7 +59,7 @@ class Options:
     concurrency: int = 4
     lease: int = 15
     forgotten_after: float = 20.0
-    batch: int = 3000
+    batch: int = 10_000
     rounds: int = 15
     patience: float = 300.0
 
