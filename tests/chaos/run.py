@@ -17,6 +17,7 @@ from tests.chaos.injector import Injector
 from tests.chaos.ledger import Ledger
 from tests.chaos.plan import make_plan
 from tests.chaos.rate import measure
+from tests.chaos.schema import SCHEMA
 from tests.chaos.site import Database, Site
 from tests.chaos.work import Work
 from tests.faults.proxy import Proxy
@@ -174,6 +175,8 @@ class Run:
             dsn = site.postgres.create_database("fresh")
             migrate(dsn)
             database = stack.enter_context(Database(dsn))
+            # What the host notes of every outcome costs both the same.
+            database.rows(SCHEMA)
             environments = [
                 site.environment(n, lease=options.lease, concurrency=options.concurrency)
                 for n in range(options.workers)
