@@ -151,7 +151,7 @@ class Engine:
         self._ends: dict[int, threading.Event] = {}
         stores = {queue.name: Store(describe(rig.link, queue.name), queue.columns) for queue in queues}
         meter = Meter(self.metrics, list(stores))
-        self.completer = Completer(Link(rig.dsn, "complete"), meter, stores, self.leases, self._entered)
+        self.completer = Completer(Link(rig.dsn, "complete"), meter, stores, self.leases, self._entered, self._eased)
         self.claimer = Claimer(
             Link(rig.dsn, "claim"), meter, [(queue, stores[queue.name]) for queue in queues], self.leases, self.pool,
             self.completer, worker="engine", poll_seconds=poll,
@@ -159,6 +159,9 @@ class Engine:
 
     def _entered(self, queue: str) -> None:
         self.claimer.due(queue)
+
+    def _eased(self) -> None:
+        self.claimer.eased()
 
     def _run(self, job: Job) -> None:
         end = self._ends.setdefault(id(job), threading.Event())

@@ -289,3 +289,26 @@ def test_idle_is_when_nothing_is_due(rig: Rig) -> None:
         engine.claimer.due(queue)
         seen.append(engine.claimer.idle)
     assert seen == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("size", "next_claim"), [(25, 25), (250, 125)])
+def test_a_backlog_is_claimed_by_halves_where_half_is_worth_a_statement(rig: Rig, size: int, next_claim: int) -> None:
+    rig.insert(3 * size)
+    engine = rig.engine(JOBS, size=size)
+    assert len(engine.turn(2)) == size
+    engine.end_all()
+    assert len(engine.turn()) == next_claim
+
+
+def test_outcomes_that_wait_hold_claims_up_until_they_are_recorded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobqueue.kernel.claimer.MOST_UNRECORDED", 1)
+    rig.insert(8)
+    engine = rig.engine(JOBS, size=4)
+    begun = engine.turn(2)
+    engine.end(*begun)
+    assert (len(begun), engine.turn()) == (4, [])
+    assert not engine.claimer._wake.is_set()
+    engine.completer.turn()
+    # Nobody else would wake it: there is no job left that could free a slot.
+    assert engine.claimer._wake.is_set()
+    assert len(engine.turn()) == 4

@@ -39,6 +39,10 @@ _FORGET_EVERY = 600.0
 # While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
 _PATIENCE = 0.002
 
+# Claims of a backlog are of half of the slots, so that the other half is at work meanwhile; of all of them where half would
+# be fewer than this many jobs: a statement costs what a hundred jobs cost.
+_WORTH_HALVING = 100
+
 # Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
 _WAY = 0.0005
 
@@ -93,8 +97,10 @@ class Claimer(Listening):
         self._unanswered = Unanswered()
         self._alone = False
         self._alone_since = 0.0
+        self._overdue = False
         self._next_suspect_at = 0.0
         self._backlog = False
+        self._most = pool.size
         self._wanted = 1
         self._first = 0
         self._woken = threading.Lock()
@@ -127,6 +133,12 @@ class Claimer(Listening):
         """A job's thread is done with it."""
         with self._woken:
             self.in_flight[job.queue] -= 1
+
+    def eased(self) -> None:
+        """Fewer outcomes wait to be recorded. The claimer is woken when they had held it up and do not any more."""
+        if self._overdue and self._completer.unrecorded <= MOST_UNRECORDED:
+            self._overdue = False
+            self.wake()
 
     def freed(self) -> None:
         """A slot is free. The claimer is woken when that makes as many as it waits for."""
@@ -172,6 +184,7 @@ class Claimer(Listening):
         # Each turn begins with the next queue, so that none is always served first.
         self._first = (self._first + 1) % len(self._sources)
         in_turn = self._sources[self._first :] + self._sources[: self._first]
+        self._most = self._pool.size
         if self._backlog:
             self._wait_for_room()
         self._backlog = False
@@ -186,6 +199,8 @@ class Claimer(Listening):
     def _wait_for_room(self) -> None:
         """Wait a moment for half of the slots: claims cost by the statement more than by the job."""
         self._wanted = self._pool.size // 2
+        if self._wanted >= _WORTH_HALVING:
+            self._most = self._wanted
         if 0 < self._pool.free < self._wanted:
             self._wake.clear()
             if self._pool.free < self._wanted:
@@ -214,7 +229,10 @@ class Claimer(Listening):
                 return True
             self._run_suspect()
             return self._alone
-        return self._pool.free <= 0 or self._completer.unrecorded > MOST_UNRECORDED
+        # Said before looking: outcomes that are recorded in between are then heard of.
+        self._overdue = True
+        self._overdue = self._completer.unrecorded > MOST_UNRECORDED
+        return self._overdue or self._pool.free <= 0
 
     def _serve(self, source: _Source) -> bool:
         """Claim a batch from one queue; look around when it came back short, or when it is time to.
@@ -246,7 +264,7 @@ class Claimer(Listening):
         return not source.drained
 
     def _room(self, source: _Source) -> int:
-        free = self._pool.free
+        free = min(self._pool.free, self._most)
         if source.queue.limit is not None:
             free = min(free, source.queue.limit - self.in_flight[source.queue.name])
         return free
@@ -258,6 +276,7 @@ class Claimer(Listening):
         leased = self._lease(
             source,
             lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
+            limit,
         )
         first: dict[int, int] = {}
         for position, job in leased:
@@ -266,7 +285,9 @@ class Claimer(Listening):
             source.lanes.claimed(priority, position)
         return len(leased)
 
-    def _lease(self, source: _Source, claim: Callable[[UUID], list[tuple[int, Job]]]) -> list[tuple[int, Job]]:
+    def _lease(
+        self, source: _Source, claim: Callable[[UUID], list[tuple[int, Job]]], limit: int = 1
+    ) -> list[tuple[int, Job]]:
         token, self._token = self._token or uuid4(), None
         try:
             leased = claim(token)
@@ -280,6 +301,9 @@ class Claimer(Listening):
             return []
         jobs = [job for _, job in leased]
         if jobs:
+            if len(jobs) == limit:
+                # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
+                self._token = uuid4()
             self._leases.hold(jobs)
             with self._woken:
                 self.in_flight[source.queue.name] += len(jobs)

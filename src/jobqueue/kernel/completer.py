@@ -45,17 +45,27 @@ _REPORTED = {
 
 
 class Completer(Loop):
-    """Takes outcomes from the job threads and writes them. `entered(queue)` is called when jobs became pending again."""
+    """Takes outcomes from the job threads and writes them.
+
+    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes wait than before.
+    """
 
     name = "complete"
 
     def __init__(
-        self, link: Link, meter: Meter, stores: dict[str, Store], leases: Leases, entered: Callable[[str], None]
+        self,
+        link: Link,
+        meter: Meter,
+        stores: dict[str, Store],
+        leases: Leases,
+        entered: Callable[[str], None],
+        eased: Callable[[], None],
     ) -> None:
         super().__init__(link, meter)
         self._stores = stores
         self._leases = leases
         self._entered = entered
+        self._eased = eased
         self._outcomes: deque[Outcome] = deque()
         self._batch: list[Outcome] = []
         self._deferred: list[tuple[float, Outcome]] = []
@@ -90,6 +100,7 @@ class Completer(Loop):
             self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
         self._record()
         self._unanswered = False
+        self._eased()
         if self._outcomes:
             return 0.0
         with self._empty:

@@ -114,7 +114,9 @@ class Worker:
             self._link("heartbeat", timeout=max(2.0, self._options.lease_seconds / 4)),
             self._meter, self._stores, self._leases, self._introduce,
         )  # fmt: skip
-        self._completer = Completer(self._link("complete"), self._meter, self._stores, self._leases, self._entered)
+        self._completer = Completer(
+            self._link("complete"), self._meter, self._stores, self._leases, self._entered, self._eased
+        )
         self._claimer = Claimer(
             self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
@@ -267,6 +269,9 @@ class Worker:
 
     def _entered(self, queue: str) -> None:
         self._claimer.due(queue)
+
+    def _eased(self) -> None:
+        self._claimer.eased()
 
     def _freed(self) -> None:
         self._claimer.freed()
