@@ -301,7 +301,7 @@ class Claimer(Listening):
             return []
         jobs = [job for _, job in leased]
         if jobs:
-            if len(jobs) == limit:
+            if len(jobs) == limit >= _WORTH_HALVING:
                 # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
                 self._token = uuid4()
             self._leases.hold(jobs)
