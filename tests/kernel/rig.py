@@ -161,13 +161,13 @@ class Engine:
         self.claimer.due(queue)
 
     def _eased(self) -> None:
-        self.claimer.eased()
+        self.claimer.room.eased()
 
     def _run(self, job: Job) -> None:
         end = self._ends.setdefault(id(job), threading.Event())
         self.begun.append(job)
         end.wait()
-        self.claimer.finished(job)
+        self.claimer.room.ended(job.queue)
 
     def turn(self, times: int = 1) -> list[Job]:
         """Turn the claimer; returns the jobs begun by that, in order."""

@@ -222,7 +222,7 @@ def test_a_claim_that_comes_back_after_the_order_to_stop_is_given_back(
 
 
 def test_outcomes_that_cannot_be_recorded_stop_the_claimer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue.kernel.claimer.MOST_UNRECORDED", 1)
+    monkeypatch.setattr("jobqueue.kernel.room.MOST_UNRECORDED", 1)
     rig.insert(8)
     engine = rig.engine(JOBS, size=2)
     engine.turn(2)
@@ -301,7 +301,7 @@ def test_a_backlog_is_claimed_by_halves_where_half_is_worth_a_statement(rig: Rig
 
 
 def test_outcomes_that_wait_hold_claims_up_until_they_are_recorded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue.kernel.claimer.MOST_UNRECORDED", 1)
+    monkeypatch.setattr("jobqueue.kernel.room.MOST_UNRECORDED", 1)
     rig.insert(8)
     engine = rig.engine(JOBS, size=4)
     begun = engine.turn(2)

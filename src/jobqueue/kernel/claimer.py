@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from jobqueue.kernel.completer import MOST_UNRECORDED
 from jobqueue.kernel.lanes import Lanes
 from jobqueue.kernel.link import LOST
 from jobqueue.kernel.listener import Listening
 from jobqueue.kernel.lookback import Lookback
+from jobqueue.kernel.room import WORTH_HALVING, Room
 from jobqueue.kernel.unanswered import Unanswered
 from jobqueue.observe.logging import get_logger
 
@@ -36,18 +36,8 @@ _SURVEY_EVERY = 1.0
 # Floors are forgotten and found again this often, in seconds: a claim from the very beginning costs little once.
 _FORGET_EVERY = 600.0
 
-# While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
-_PATIENCE = 0.002
-
-# Claims of a backlog are of half of the slots, so that the other half is at work meanwhile; of all of them where half would
-# be fewer than this many jobs: a statement costs what a hundred jobs cost.
-_WORTH_HALVING = 100
-
 # Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
 _WAY = 0.0005
-
-# Batch sizes; each is a statement of its own, because the limit in it is a literal.
-_SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6, 4, 3, 2, 1)
 
 
 @dataclass(slots=True)
@@ -91,23 +81,18 @@ class Claimer(Listening):
         self._sources = [_Source(queue, store) for queue, store in sources]
         self._leases = leases
         self._pool = pool
-        self._completer = completer
         self._worker = worker
         self._poll = poll_seconds
         self._unanswered = Unanswered()
         self._alone = False
         self._alone_since = 0.0
-        self._overdue = False
         self._next_suspect_at = 0.0
         self._backlog = False
-        self._most = pool.size
-        self._wanted = 1
         self._first = 0
-        self._woken = threading.Lock()
         self._claiming = threading.Lock()
         self._closed = threading.Event()
         self._token: UUID | None = None
-        self.in_flight: dict[str, int] = {queue.name: 0 for queue, _ in sources}
+        self.room = Room(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
 
     def due(self, queue: str | None) -> None:
         """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
@@ -128,22 +113,6 @@ class Claimer(Listening):
     def idle(self) -> bool:
         """Whether nothing is due that this claimer could lease."""
         return all(source.drained and not source.suspects and not source.asked for source in self._sources)
-
-    def finished(self, job: Job) -> None:
-        """A job's thread is done with it."""
-        with self._woken:
-            self.in_flight[job.queue] -= 1
-
-    def eased(self) -> None:
-        """Fewer outcomes wait to be recorded. The claimer is woken when they had held it up and do not any more."""
-        if self._overdue and self._completer.unrecorded <= MOST_UNRECORDED:
-            self._overdue = False
-            self.wake()
-
-    def freed(self) -> None:
-        """A slot is free. The claimer is woken when that makes as many as it waits for."""
-        if self._pool.free >= self._wanted and not self._wake.is_set():
-            self.wake()
 
     def close(self, timeout: float) -> None:
         """Claim nothing more; the loop goes on to listen. Waits for a claim under way for `timeout` seconds."""
@@ -184,9 +153,7 @@ class Claimer(Listening):
         # Each turn begins with the next queue, so that none is always served first.
         self._first = (self._first + 1) % len(self._sources)
         in_turn = self._sources[self._first :] + self._sources[: self._first]
-        self._most = self._pool.size
-        if self._backlog:
-            self._wait_for_room()
+        self.room.prepare(backlog=self._backlog)
         self._backlog = False
         more = False
         for source in in_turn:
@@ -195,17 +162,6 @@ class Claimer(Listening):
             if not source.drained:
                 more = self._serve(source) or more
         return 0.0 if more else self._rest()
-
-    def _wait_for_room(self) -> None:
-        """Wait a moment for half of the slots: claims cost by the statement more than by the job."""
-        self._wanted = self._pool.size // 2
-        if self._wanted >= _WORTH_HALVING:
-            self._most = self._wanted
-        if 0 < self._pool.free < self._wanted:
-            self._wake.clear()
-            if self._pool.free < self._wanted:
-                self._wake.wait(_PATIENCE)
-        self._wanted = 1
 
     def _rest(self) -> float:
         """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""
@@ -219,20 +175,17 @@ class Claimer(Listening):
     def _must_wait(self, now: float) -> bool:
         """Whether claiming is held up: by a job that runs alone, by a full pool, by outcomes that cannot be recorded."""
         if self._alone:
-            if self._pool.in_flight:
+            if not self.room.empty:
                 return True
             self._alone = False
             # Between suspects ordinary jobs get as much time as the last suspect took.
             self._next_suspect_at = now + max(1.0, now - self._alone_since)
         if any(source.suspects for source in self._sources) and now >= self._next_suspect_at:
-            if self._pool.in_flight:
+            if not self.room.empty:
                 return True
             self._run_suspect()
             return self._alone
-        # Said before looking: outcomes that are recorded in between are then heard of.
-        self._overdue = True
-        self._overdue = self._completer.unrecorded > MOST_UNRECORDED
-        return self._overdue or self._pool.free <= 0
+        return self.room.full
 
     def _serve(self, source: _Source) -> bool:
         """Claim a batch from one queue; look around when it came back short, or when it is time to.
@@ -240,13 +193,12 @@ class Claimer(Listening):
         Returns whether there may be more to claim at once.
         """
         now = time.monotonic()
-        room = self._room(source)
-        if room <= 0:
+        asked = self.room.batch(source.queue)
+        if not asked:
             return False
         if now - source.forgotten_at > _FORGET_EVERY:
             source.lanes.reset()
             source.forgotten_at = now
-        asked = next(size for size in _SIZES if size <= room)
         # Cleared before the claim: a notification that arrives during it asks for another look.
         source.asked = False
         source.look_at = now + self._poll * (0.8 + 0.2 * random.random())
@@ -262,12 +214,6 @@ class Claimer(Listening):
                 return True
         source.drained = not self._survey(source) and not full
         return not source.drained
-
-    def _room(self, source: _Source) -> int:
-        free = min(self._pool.free, self._most)
-        if source.queue.limit is not None:
-            free = min(free, source.queue.limit - self.in_flight[source.queue.name])
-        return free
 
     def _claim(self, source: _Source, limit: int) -> int:
         lanes = source.lanes.claim_from()
@@ -301,12 +247,11 @@ class Claimer(Listening):
             return []
         jobs = [job for _, job in leased]
         if jobs:
-            if len(jobs) == limit >= _WORTH_HALVING:
+            if len(jobs) == limit >= WORTH_HALVING:
                 # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
                 self._token = uuid4()
             self._leases.hold(jobs)
-            with self._woken:
-                self.in_flight[source.queue.name] += len(jobs)
+            self.room.took(source.queue.name, len(jobs))
             self._pool.submit(jobs)
             self.meter.started(source.queue.name, [job.waited for job in jobs])
         return leased

@@ -265,16 +265,16 @@ class Worker:
         outcome = self._runner.run(job, context)
         job.ended = True
         self._completer.submit(outcome)
-        self._claimer.finished(job)
+        self._claimer.room.ended(job.queue)
 
     def _entered(self, queue: str) -> None:
         self._claimer.due(queue)
 
     def _eased(self) -> None:
-        self._claimer.eased()
+        self._claimer.room.eased()
 
     def _freed(self) -> None:
-        self._claimer.freed()
+        self._claimer.room.freed()
 
     def _release(self, jobs: list[Job]) -> None:
         """Give jobs back without a charge, in this thread: they run elsewhere at once."""
@@ -301,7 +301,7 @@ class Worker:
         """Cut connections whose statement has had no answer for too long, so that their loop can open another."""
         while not self._stopped.wait(0.5):
             now = time.monotonic()
-            self._meter.in_flight(self._claimer.in_flight)
+            self._meter.in_flight(self._claimer.room.in_flight)
             guarded: list[Link | Transactions] = [self._transactions, *self._links]
             for connections in guarded:
                 if connections.cut_if_stuck(now):
