@@ -69,6 +69,7 @@ class Report:
     seconds_inserting: float
     seconds_until_settled: float
     live_p50: float
+    live_p95: float
     live_p99: float
     live_longest: float
     missing: int
@@ -209,6 +210,7 @@ def _report(
         seconds_inserting=round(inserting, 1),
         seconds_until_settled=round(settling, 1),
         live_p50=round(_percentile(waits, 50), 3),
+        live_p95=round(_percentile(waits, 95), 3),
         live_p99=round(_percentile(waits, 99), 3),
         live_longest=round(waits[-1], 3),
         missing=options.events * _COUNTS["live"] - len(waits) + (options.events * _COUNTS["live"] - events_per_hook),
