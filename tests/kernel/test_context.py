@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
 
 from jobqueue.errors import Interrupted, LeaseLost, Snooze
 from jobqueue.kernel import Context
@@ -16,6 +18,7 @@ from jobqueue.kernel.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from tests.kernel.rig import Rig
 
@@ -140,7 +143,7 @@ class Deaf:
     when each transaction begins, and the number of those that began."""
 
     def __init__(self, first: Connection, rest: Transactions, then: Callable[[Connection, int], None]) -> None:
-        self._first = first
+        self.first = first
         self._rest = rest
         self._then = then
         self._begun = 0
@@ -149,9 +152,9 @@ class Deaf:
     def begin(self) -> Iterator[Cursor]:
         self._begun += 1
         if self._begun == 1:
-            yield self._first.cursor()
+            yield self.first.cursor()
             raise psycopg.OperationalError("the answer was lost")
-        self._then(self._first, self._begun)
+        self._then(self.first, self._begun)
         with self._rest.begin() as cursor:
             yield cursor
 
@@ -237,3 +240,85 @@ def test_stages_add_up_under_their_names(held: Held) -> None:
     with pytest.raises(ValueError, match="x"), held.context.stage("upload"):
         raise ValueError("x")
     assert set(held.context.stages) == {"download", "encode", "upload"}
+
+
+@pytest.mark.parametrize("act", ["write", "commit"])
+def test_effects_that_pass_over_a_failed_statement_are_not_taken_for_committed(held: Held, act: str) -> None:
+    def effects(cursor: Cursor) -> None:
+        effect(cursor)
+        with suppress(psycopg.Error):
+            cursor.execute(b"SELECT 1 / 0")
+
+    with pytest.raises(psycopg.InternalError):
+        getattr(held.context, act)(effects)
+    assert (held.effects, held.status, held.context.committed) == (0, "processing", False)
+
+
+@pytest.mark.parametrize("act", ["write", "commit"])
+def test_effects_that_pass_over_the_loss_of_the_connection_happen_in_another_transaction(held: Held, act: str) -> None:
+    called: list[int] = []
+
+    def effects(cursor: Cursor) -> None:
+        called.append(1)
+        if len(called) == 1:
+            held.rig.sql.execute(b"SELECT pg_terminate_backend(%s)", [cursor.connection.info.backend_pid])
+        with suppress(psycopg.Error):
+            effect(cursor)
+
+    getattr(held.context, act)(effects)
+    assert (held.effects, len(called)) == (1, 2)
+
+
+def test_what_effects_do_to_their_cursor_and_session_does_not_hide_how_a_write_ended(held: Held) -> None:
+    def effects(cursor: Cursor) -> None:
+        effect(cursor)
+        cursor.execute(b"SET LOCAL TIME ZONE 'Asia/Tokyo'")
+        cursor.row_factory = dict_row
+        cursor.close()
+
+    held.deafened(commits).write(effects)
+    assert (held.effects, held.status) == (1, "processing")
+
+
+@pytest.mark.parametrize("act", ["write", "commit"])
+def test_a_row_that_somebody_holds_locked_is_waited_for_although_the_session_has_a_limit(
+    held: Held, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobqueue.kernel.context._NOT_YET", 0.01)
+    held.rig.sql.execute(
+        sql.SQL("ALTER DATABASE {} SET lock_timeout = '20ms'").format(sql.Identifier(held.rig.sql.info.dbname))
+    )
+    locker = held.rig.connect(autocommit=False)
+    locker.execute(b"SELECT FROM jobs FOR UPDATE")
+    begins = held.transactions.begin
+    begun: list[int] = []
+
+    def counted() -> AbstractContextManager[Cursor]:
+        begun.append(1)
+        if len(begun) == 3:
+            locker.rollback()
+        return begins()
+
+    monkeypatch.setattr(held.transactions, "begin", counted)
+    getattr(held.context, act)(effect)
+    assert held.effects == 1
+    assert len(begun) >= 3
+
+
+def test_a_commit_that_the_server_ends_while_it_is_asked_for_again_is_recognised(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = held.deafened(lambda _first, _begun: None)
+    store = context._store
+    complete_within = store.complete_within
+    first = cast("Deaf", context._transactions).first
+
+    def ends_meanwhile(cursor: Cursor, job: Job) -> bool:
+        if cursor.connection is not first:
+            # Has been looked for in vain; the row is what is waited for now, and what comes of it is the first one's commit.
+            first.commit()
+        return complete_within(cursor, job)
+
+    monkeypatch.setattr(store, "complete_within", ends_meanwhile)
+    context.commit(effect)
+    assert (held.effects, held.status) == (1, "completed")

@@ -28,19 +28,19 @@ def first(rig: Rig) -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_a_transaction_that_was_committed(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = Doubt(first.cursor())
+    doubt = Doubt(first)
     first.commit()
-    assert doubt.settle(rig.sql.cursor()) == "committed"
+    assert doubt.settle(rig.sql) == "committed"
 
 
 def test_a_transaction_that_was_rolled_back(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = Doubt(first.cursor())
+    doubt = Doubt(first)
     first.rollback()
-    assert doubt.settle(rig.sql.cursor()) == "aborted"
+    assert doubt.settle(rig.sql) == "aborted"
 
 
 def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    assert Doubt(first.cursor()).settle(rig.sql.cursor()) == "in progress"
+    assert Doubt(first).settle(rig.sql) == "in progress"
 
 
 @pytest.mark.parametrize(("mode", "ending"), [("fast", "committed"), ("immediate", None)])
@@ -50,8 +50,8 @@ def test_the_id_of_a_transaction_says_nothing_after_a_crash(
     with Postgres(server_folder / mode) as postgres:
         dsn = postgres.create_database("doubted")
         with psycopg.connect(dsn) as connection:
-            doubt = Doubt(connection.cursor())
+            doubt = Doubt(connection)
             connection.commit()
         postgres.restart(mode)
         with psycopg.connect(dsn) as connection:
-            assert doubt.settle(connection.cursor()) == ending
+            assert doubt.settle(connection) == ending

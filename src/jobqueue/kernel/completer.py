@@ -47,7 +47,7 @@ _REPORTED = {
 class Completer(Loop):
     """Takes outcomes from the job threads and writes them.
 
-    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes wait than before.
+    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes may wait than before.
     """
 
     name = "complete"
@@ -98,9 +98,11 @@ class Completer(Loop):
             now = time.monotonic()
             self._batch += [outcome for at, outcome in self._deferred if at <= now]
             self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
-        self._record()
+        try:
+            self._record()
+        finally:
+            self._eased()
         self._unanswered = False
-        self._eased()
         if self._outcomes:
             return 0.0
         with self._empty:

@@ -36,6 +36,14 @@ class _NotYet(Exception):
     recorded as soon as that is possible."""
 
 
+@contextmanager
+def _not_yet_when_locked() -> Iterator[None]:
+    try:
+        yield
+    except errors.LockNotAvailable as error:
+        raise _NotYet from error
+
+
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned."""
 
@@ -82,7 +90,7 @@ class Context:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
 
     def read(self, query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one query, in a transaction of its own. Waits for the database as `write` does, and raises as it does."""
+        """The rows of one query, in a transaction of its own. Waits for the database, and raises, as `commit` does."""
         found: list[tuple[Any, ...]] = []
 
         def select(cursor: psycopg.Cursor[Any]) -> None:
@@ -96,27 +104,31 @@ class Context:
 
         `effects` may be called again when a transaction was lost and did not happen, so it must not change anything but
         the database. Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises; Snooze when the
-        server crashed during the commit and nobody can know whether that happened: the job runs again then, uncharged.
+        server crashed or was replaced during the commit, and nobody can know whether that happened: the job runs again
+        then, uncharged.
         """
         doubt: Doubt | None = None
 
         def fenced(cursor: psycopg.Cursor[Any]) -> None:
             nonlocal doubt
             if doubt is not None:
-                match doubt.settle(cursor):
+                match doubt.settle(cursor.connection):
                     case "committed":
                         return
                     case "in progress":
                         raise _NotYet
                     case None:
-                        raise Snooze("the database crashed during a commit, which may have happened", 0.0)
+                        raise Snooze("the database crashed or was replaced during a commit that may have happened", 0.0)
                     case "aborted":
                         doubt = None
             self._bound(cursor)
-            if not self._store.holds(cursor, self.job):
+            with _not_yet_when_locked():
+                held = self._store.holds(cursor, self.job)
+            if not held:
                 raise LeaseLost(_LOST_LEASE)
+            connection = cursor.connection
             effects(cursor)
-            doubt = Doubt(cursor)
+            doubt = Doubt(connection)
 
         self._transact(fenced)
 
@@ -124,7 +136,8 @@ class Context:
         """Run `effects` and complete the job in one transaction: both happen, exactly once, or neither.
 
         `effects` may be called again as by `write`. The handler returns after this. Raises LeaseLost or Interrupted as
-        `checkpoint` does, and whatever `effects` raises; nothing is committed then.
+        `checkpoint` does, and whatever `effects` raises; nothing is committed then, unless the answer to a COMMIT was lost
+        and the lease or the time to drain ended before it could be asked for again.
         """
         attempts = 0
 
@@ -135,10 +148,11 @@ class Context:
             # The commit may have happened although its answer was lost, and is seen by the outcome that it left.
             if attempts > 1 and self._store.find_completed(cursor, self.job):
                 return
-            try:
+            with _not_yet_when_locked():
                 held = self._store.complete_within(cursor, self.job)
-            except errors.LockNotAvailable as error:
-                raise _NotYet from error
+            # The earlier commit may also have been what the row was waited for.
+            if not held and attempts > 1 and self._store.find_completed(cursor, self.job):
+                return
             if not held:
                 raise LeaseLost(_LOST_LEASE)
             # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from jobqueue.kernel.link import cut, forbid_prepared_behind_pooler
@@ -56,13 +57,14 @@ class Transactions:
         """A cursor in a transaction that commits at the end of the block, or is rolled back when it raises.
 
         Raises psycopg.OperationalError when no connection can be had or it is lost: whether a commit under way happened is
-        then unknown.
+        then unknown. Raises psycopg.InternalError when a statement failed and the block passed over that.
         """
         connection = self._pool.getconn(timeout=_WAIT)
         try:
             # A connection of a pool ends its transaction at the end of its block, and stays open.
             with self._watched(connection, self._timeout), connection, connection.cursor() as cursor:
                 yield cursor
+                _check(connection)
         finally:
             self._pool.putconn(connection)
 
@@ -88,3 +90,14 @@ class Transactions:
             yield
         finally:
             self._busy.pop(connection, None)
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise where the driver's COMMIT would do nothing, in silence."""
+    match connection.info.transaction_status:
+        case TransactionStatus.UNKNOWN:
+            raise psycopg.OperationalError("the connection was lost, and that was passed over")
+        case TransactionStatus.INERROR:
+            raise psycopg.InternalError(
+                "a statement failed and that was passed over: the transaction cannot be committed"
+            )
