@@ -10,6 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
+from tests.waiting import eventually
 
 from jobqueue.demo.object_store import ObjectStore
 
@@ -49,6 +50,21 @@ def test_it_keeps_what_is_put_with_its_headers(object_store: ObjectStore) -> Non
     assert answer["ContentType"] == "image/webp"
     assert answer["CacheControl"] == "public, max-age=60"
     assert (object_store.bucket_folder / "a/b/display.webp").read_bytes() == b"bytes"
+
+
+def test_what_it_believes_of_a_folder_it_looks_up_again(object_store: ObjectStore) -> None:
+    with closing(client(object_store)) as s3:
+        s3.put_object(Bucket=object_store.bucket, Key="seen/before", Body=b"bytes", ContentType="image/webp")
+        s3.get_object(Bucket=object_store.bucket, Key="seen/before")
+        (object_store.bucket_folder / "seen/after").write_bytes(b"from elsewhere")
+
+        def sees_it() -> bool:
+            with suppress(s3.exceptions.NoSuchKey):
+                return s3.get_object(Bucket=object_store.bucket, Key="seen/after")["Body"].read() == b"from elsewhere"
+            return False
+
+        eventually(sees_it)
+        assert s3.head_object(Bucket=object_store.bucket, Key="seen/before")["ContentType"] == "image/webp"
 
 
 def test_it_checks_the_secret(object_store: ObjectStore) -> None:

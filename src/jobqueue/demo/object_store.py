@@ -110,7 +110,12 @@ class ObjectStore:
         """The credentials go by the environment: arguments are visible to every user of the machine."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
         return Leash(
-            [self._program, "serve", "s3", self.bucket_folder.parent, "--addr", f"{HOST}:{port}", "--config", ""],
+            [
+                *(self._program, "serve", "s3", self.bucket_folder.parent, "--addr", f"{HOST}:{port}", "--config", ""),
+                # Of two uploads that begin a folder at once, rclone may keep one under the name of its temporary file, and
+                # answer 500 for it until it looks at the folder again: by default after five minutes.
+                *("--dir-cache-time", "1s", "--poll-interval", "0"),
+            ],
             log=self.log,
             last_signal=signal.SIGKILL,
             env={
