@@ -36,7 +36,7 @@ PROCESSES: Final = 4
 LIMITS: Final = (limit.BARE, limit.JOBS)
 
 # As many as ours: what lasts half a second is fast, because nothing of what it leaves behind has to be cleared away yet.
-_LIMIT_JOBS: Final = 400_000
+_LIMIT_JOBS: Final = next(peer.jobs for peer in PEERS if peer.name == OURS)
 
 # The batch of pgbench in a run without this project, whose own batch is what it takes otherwise.
 _BATCH = 100

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.kernel.held import Held
 from tests.kernel.rig import Rig
 
+from jobqueue.kernel.transactions import Transactions
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
@@ -26,3 +28,14 @@ def template(postgres: Postgres) -> str:
 def rig(database: str) -> Iterator[Rig]:
     with Rig(database) as rig:
         yield rig
+
+
+@pytest.fixture
+def held(rig: Rig) -> Iterator[Held]:
+    rig.sql.execute(b"CREATE TABLE effects (pid int DEFAULT pg_backend_pid())")
+    rig.insert()
+    [job] = rig.claim()
+    transactions = Transactions(rig.dsn, 2)
+    transactions.open()
+    yield Held(rig, job, transactions)
+    transactions.close()

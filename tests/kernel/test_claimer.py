@@ -1,4 +1,4 @@
-"""The claimer: order, lanes, delays, limits and fairness, turned by hand."""
+"""The claimer: order, lanes, delays and fairness, turned by hand; what there is room for is in test_room.py."""
 
 from __future__ import annotations
 
@@ -56,31 +56,6 @@ def test_a_new_lane_is_found_while_another_has_a_backlog(rig: Rig) -> None:
     engine.turn(2)
     engine.end_all()
     assert urgent in [job.id for job in engine.turn(2)]
-
-
-def test_no_more_is_claimed_than_there_are_free_slots(rig: Rig) -> None:
-    rig.insert(10)
-    engine = rig.engine(JOBS, size=3)
-    assert len(engine.turn(5)) == 3
-    assert rig.states() == {"processing": 3, "pending": 7}
-    engine.end(engine.begun[0])
-    assert len(engine.turn(5)) == 1
-
-
-def test_a_queues_own_limit_holds_and_leaves_the_other_slots_to_others(rig: Rig) -> None:
-    rig.table("work")
-    rig.insert(20, "work", id="=generate_series")
-    rig.insert(20)
-    engine = rig.engine(Queue("work", nothing, limit=1), Queue("jobs", nothing, limit=2), size=5)
-    begun = engine.turn(6)
-    assert sorted(job.queue for job in begun) == ["jobs", "jobs", "work"]
-
-
-def test_a_queue_that_is_at_its_limit_does_not_keep_the_claimer_busy(rig: Rig) -> None:
-    rig.insert(20)
-    engine = rig.engine(Queue("jobs", nothing, limit=1), size=5)
-    engine.turn(3)
-    assert engine.claimer.turn() > 1.0
 
 
 def test_several_queues_take_turns(rig: Rig) -> None:
@@ -221,18 +196,6 @@ def test_a_claim_that_comes_back_after_the_order_to_stop_is_given_back(
     assert rig.value("SELECT sum(retry_count) FROM jobs") == 0
 
 
-def test_outcomes_that_cannot_be_recorded_stop_the_claimer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue.kernel.room.MOST_UNRECORDED", 1)
-    rig.insert(8)
-    engine = rig.engine(JOBS, size=2)
-    engine.turn(2)
-    for job in list(engine.begun):
-        engine.end(job)
-    assert engine.turn(3) == []
-    engine.completer.turn()
-    assert len(engine.turn(3)) == 2
-
-
 def suspect(rig: Rig, **columns: Any) -> int:
     """A job that has killed its worker twice."""
     [id_] = rig.insert(1, crash_count=2, retry_count=2, **columns)
@@ -289,26 +252,3 @@ def test_idle_is_when_nothing_is_due(rig: Rig) -> None:
         engine.claimer.due(queue)
         seen.append(engine.claimer.idle)
     assert seen == [False, True, True, False]
-
-
-@pytest.mark.parametrize(("size", "next_claim"), [(25, 25), (250, 125)])
-def test_a_backlog_is_claimed_by_halves_where_half_is_worth_a_statement(rig: Rig, size: int, next_claim: int) -> None:
-    rig.insert(3 * size)
-    engine = rig.engine(JOBS, size=size)
-    assert len(engine.turn(2)) == size
-    engine.end_all()
-    assert len(engine.turn()) == next_claim
-
-
-def test_outcomes_that_wait_hold_claims_up_until_they_are_recorded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobqueue.kernel.room.MOST_UNRECORDED", 1)
-    rig.insert(8)
-    engine = rig.engine(JOBS, size=4)
-    begun = engine.turn(2)
-    engine.end(*begun)
-    assert (len(begun), engine.turn()) == (4, [])
-    assert not engine.claimer._wake.is_set()
-    engine.completer.turn()
-    # Nobody else would wake it: there is no job left that could free a slot.
-    assert engine.claimer._wake.is_set()
-    assert len(engine.turn()) == 4

@@ -221,8 +221,8 @@ class Claimer(Listening):
             return 0
         leased = self._lease(
             source,
-            lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
             limit,
+            lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
         )
         first: dict[int, int] = {}
         for position, job in leased:
@@ -232,7 +232,7 @@ class Claimer(Listening):
         return len(leased)
 
     def _lease(
-        self, source: _Source, claim: Callable[[UUID], list[tuple[int, Job]]], limit: int = 1
+        self, source: _Source, limit: int, claim: Callable[[UUID], list[tuple[int, Job]]]
     ) -> list[tuple[int, Job]]:
         token, self._token = self._token or uuid4(), None
         try:
@@ -262,6 +262,7 @@ class Claimer(Listening):
                 continue
             leased = self._lease(
                 source,
+                1,
                 lambda token, source=source: source.store.claim_suspect(  # type: ignore[misc]
                     self.link, token, self._worker, self._leases.lease_seconds
                 ),

@@ -126,9 +126,8 @@ class Context:
                 held = self._store.holds(cursor, self.job)
             if not held:
                 raise LeaseLost(_LOST_LEASE)
-            connection = cursor.connection
             effects(cursor)
-            doubt = Doubt(connection)
+            doubt = Doubt(cursor.connection)
 
         self._transact(fenced)
 
@@ -145,12 +144,9 @@ class Context:
             nonlocal attempts
             attempts += 1
             self._bound(cursor)
-            # The commit may have happened although its answer was lost, and is seen by the outcome that it left.
-            if attempts > 1 and self._store.find_completed(cursor, self.job):
-                return
             with _not_yet_when_locked():
                 held = self._store.complete_within(cursor, self.job)
-            # The earlier commit may also have been what the row was waited for.
+            # An earlier commit may have happened although its answer was lost, and is seen by the outcome that it left.
             if not held and attempts > 1 and self._store.find_completed(cursor, self.job):
                 return
             if not held:

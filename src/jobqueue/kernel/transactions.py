@@ -64,7 +64,7 @@ class Transactions:
             # A connection of a pool ends its transaction at the end of its block, and stays open.
             with self._watched(connection, self._timeout), connection, connection.cursor() as cursor:
                 yield cursor
-                _check(connection)
+                _refuse_silence(connection)
         finally:
             self._pool.putconn(connection)
 
@@ -92,7 +92,7 @@ class Transactions:
             self._busy.pop(connection, None)
 
 
-def _check(connection: psycopg.Connection[Any]) -> None:
+def _refuse_silence(connection: psycopg.Connection[Any]) -> None:
     """Raise where the driver's COMMIT would do nothing, in silence."""
     match connection.info.transaction_status:
         case TransactionStatus.UNKNOWN:
