@@ -65,13 +65,16 @@ class Posting:
         self.engine = engine
         self.rig = engine.rig
         self.server = server
-        secret = Secret(KEY)
-        header = ("Authorization", f"users API-Key {KEY}")
-        target = Target("backend", f"{server.url}/base", header, secret, "WORKER_API_KEY")
-        self.caller = Caller({"backend": target}, post_seconds=0.5)
-        engine.post = self.caller.post
+        self.aim(f"{server.url}/base")
         self.payload: dict[str, Any] = {"target": "backend", "path": "/api/feed/rank?delta=25", "json": {"a": 1}}
         self._ticks = 0
+
+    def aim(self, base_url: str) -> None:
+        """Call the backend at `base_url` from now on."""
+        header = ("Authorization", f"users API-Key {KEY}")
+        target = Target("backend", base_url, header, Secret(KEY), "WORKER_API_KEY")
+        self.caller = Caller({"backend": target}, post_seconds=0.5)
+        self.engine.post = self.caller.post
 
     def tick(self, *, period: timedelta = timedelta(hours=1), retries: int = 5) -> Row:
         """Have the schedule tick and its job run; returns what became of the tick."""
@@ -173,6 +176,83 @@ def test_what_cannot_change_fails_at_once(posting: Posting, status: int, words: 
     assert words in tick["error_message"]
     assert KEY not in tick["error_message"]
     assert len(posting.server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_secret_follows_no_redirect(posting: Posting, status: int) -> None:
+    with FaultyServer(reply(200, b'{"enableJobs": true}')) as other:
+        posting.server.script(reply(status, headers={"Location": f"{other.url}/x"}))
+        assert posting.tick()["state"] == "failed"
+        with pytest.raises(Permanent, match="redirects are not followed"):
+            posting.caller.settings()
+        assert other.requests == []
+    assert len(posting.server.requests) == 2
+
+
+class TestPathsThatLeadElsewhere:
+    """Whoever may insert a job, and nothing else, chooses the path: the key must not go where it leads."""
+
+    # What is appended to `base` leads to `other` when nobody looks.
+    HOSTILE = (
+        ("http://{target}", "@{other}/x"),
+        ("http://{target}", ":x@{other}/x"),
+        ("http://127.0.0.1", ":{port}/x"),
+    )
+
+    @pytest.fixture
+    def other(self) -> Iterator[FaultyServer]:
+        with FaultyServer(reply(200, b"{}")) as other:
+            yield other
+
+    def lead(self, posting: Posting, other: FaultyServer, base: str, path: str) -> str:
+        """Have the backend's base URL be `base`; returns the path that leads from there to `other`."""
+        target, elsewhere = (server.url.removeprefix("http://") for server in (posting.server, other))
+        posting.aim(base.format(target=target))
+        return path.format(other=elsewhere, port=elsewhere.rpartition(":")[2])
+
+    @pytest.mark.parametrize(("base", "path"), HOSTILE)
+    def test_of_an_inserted_job(self, posting: Posting, other: FaultyServer, base: str, path: str) -> None:
+        payload = {"path": self.lead(posting, other, base, path), "json": {}}
+        insert_as_somebody_who_may_only_insert(posting.rig, payload)
+        tried = "SELECT * FROM jobs WHERE completed_at IS NOT NULL OR error_message IS NOT NULL"
+        (job,) = eventually(lambda: posting.rig.rows(tried))
+        assert (other.requests, posting.server.requests) == ([], [])
+        assert job["status"] == "failed"
+        assert job["retry_count"] >= 1
+        assert job["error_message"].startswith("the backend at 127.0.0.1")
+        assert "was not called: the path in the payload must begin with one slash" in job["error_message"]
+
+    @pytest.mark.parametrize(("base", "path"), HOSTILE)
+    def test_of_a_schedule(self, posting: Posting, other: FaultyServer, base: str, path: str) -> None:
+        posting.payload["path"] = self.lead(posting, other, base, path)
+        tick = posting.tick()
+        assert (other.requests, posting.server.requests) == ([], [])
+        assert (tick["state"], tick["http_status"]) == ("failed", None)
+        assert "must begin with one slash" in tick["error_message"]
+
+    @pytest.mark.parametrize("payload", [{}, {"path": None}, {"path": 7}])
+    def test_no_path_at_all(self, posting: Posting, payload: dict[str, Any]) -> None:
+        posting.payload = payload
+        tick = posting.tick()
+        assert tick["state"] == "failed"
+        assert "the path in the payload must be text" in tick["error_message"]
+
+    def test_tell_nothing_about_the_target(self, posting: Posting) -> None:
+        posting.server.script(reply(503))
+        posting.tick(retries=1)
+        posting.payload["path"] = "//evil.example/"
+        assert posting.tick()["state"] == "failed"
+        assert posting.rig.value("SELECT failures FROM jobqueue.breakers") == 1
+
+
+def insert_as_somebody_who_may_only_insert(rig: Rig, payload: dict[str, Any]) -> None:
+    """Insert a job of the kind `post` by a role that is gone again when it commits."""
+    with rig.connect() as connection:
+        connection.execute(
+            b"CREATE ROLE only_inserts; GRANT INSERT ON jobs TO only_inserts; SET LOCAL ROLE only_inserts"
+        )
+        connection.execute(b"INSERT INTO jobs (kind, payload) VALUES ('post', %s)", [json.dumps(payload)])
+        connection.execute(b"RESET ROLE; DROP OWNED BY only_inserts; DROP ROLE only_inserts")
 
 
 def test_no_attempt_is_made_after_the_next_tick_is_due(posting: Posting) -> None:

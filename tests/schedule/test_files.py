@@ -172,6 +172,8 @@ def test_everything_an_entry_can_say(write: Callable[[str], Path]) -> None:
         ('[schedules.a]\nevery = "1m"\npost = "//evil.example.com/"', "one slash"),
         ('[schedules.a]\nevery = "1m"\npost = "https://evil.example.com/"', "one slash"),
         ('[schedules.a]\nevery = "1m"\npost = "/x\\r\\nX-Other: 1"', "one slash"),
+        ('[schedules.a]\nevery = "1m"\npost = "@evil.example.com/"', "post must begin with one slash"),
+        ('[schedules.a]\nevery = "1m"\npost = "/../x"', "post must not have . or .."),
         ('[schedules.a]\nevery = "1m"\npost = "/x"\ntarget = "elsewhere"', "does not have"),
         ('[schedules.a]\nevery = "1m"\nkind = "x"\nmissed = "sometimes"', "missed must be one of"),
         ('[schedules.a]\nevery = "1m"\nkind = "x"\noverlap = "maybe"', "overlap must be one of"),

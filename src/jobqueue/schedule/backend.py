@@ -18,6 +18,7 @@ from jobqueue import __version__
 from jobqueue.errors import JobError, Permanent, Retry, Snooze
 from jobqueue.kernel import Backoff
 from jobqueue.net.http import describe, host_of, pool, retry_after, while_waiting
+from jobqueue.net.target_url import BadPath, join_path
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule import breaker
 from jobqueue.schedule.backend_settings import BackendSettings, read_settings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from jobqueue.kernel import Context, Job
+    from jobqueue.net.target_url import TargetUrl
 
 log = get_logger(__name__)
 
@@ -76,12 +78,14 @@ class Caller:
         target = self._targets.get(name)
         if target is None:
             raise Retry(f"the target {name!r} is not known to this process: see its SCHEDULES_FILE and its variables")
+        # Before the breaker is looked at, and without a word to it: a path says nothing about the target.
+        url = _address(target, payload.get("path"))
         seconds = breaker.wait(context, name)
         if seconds > 0:
             self._within_tick(context, job, seconds, f"{_peer(target)} has failed again and again")
             raise Snooze(f"{_peer(target)} has failed again and again and is left alone for {seconds:.0f} s", seconds)
         with context.stage("post"):
-            status, error = self._attempt(target, payload, job, context)
+            status, error = self._attempt(target, url, payload, job, context)
 
         def note(cursor: psycopg.Cursor[Any]) -> None:
             columns = job.columns
@@ -113,7 +117,8 @@ class Caller:
     def settings(self) -> BackendSettings:
         """Ask the backend for its settings. Raises Retry or Permanent with what went wrong."""
         target = self._targets[BACKEND]
-        response, body = self._call("GET", target, _SETTINGS_PATH, None, {}, SETTINGS_SECONDS, lambda: None)
+        url = _address(target, _SETTINGS_PATH)
+        response, body = self._call("GET", target, url, None, {}, SETTINGS_SECONDS, lambda: None)
         if response.status != HTTPStatus.OK:
             raise self._refusal(target, response)
         try:
@@ -133,7 +138,7 @@ class Caller:
         self._pool.clear()
 
     def _attempt(
-        self, target: Target, payload: Mapping[str, Any], job: Job, context: Context
+        self, target: Target, url: TargetUrl, payload: Mapping[str, Any], job: Job, context: Context
     ) -> tuple[int | None, JobError | None]:
         """One call: the status that was answered, if any, and what is wrong, if anything."""
         schedule, tick = job.columns["schedule"], job.columns["tick_at"]
@@ -145,9 +150,7 @@ class Caller:
         body = json.dumps(payload["json"]).encode() if "json" in payload else None
         context.checkpoint()
         try:
-            response, _ = self._call(
-                "POST", target, payload["path"], body, headers, self._post_seconds, context.checkpoint
-            )
+            response, _ = self._call("POST", target, url, body, headers, self._post_seconds, context.checkpoint)
         except JobError as error:
             if isinstance(error, Retry | Permanent):
                 return None, error
@@ -157,7 +160,7 @@ class Caller:
         return response.status, self._refusal(target, response)
 
     def _call(
-        self, method: str, target: Target, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float,
+        self, method: str, target: Target, url: TargetUrl, body: bytes | None, headers: Mapping[str, str], seconds: float,
         checkpoint: Callable[[], None],
     ) -> tuple[BaseHTTPResponse, bytes]:  # fmt: skip
         """The answer, with the first 64 KiB of its body. Raises Retry when there is none within `seconds`."""
@@ -175,8 +178,9 @@ class Caller:
             sent[target.header[0]] = target.header[1]
         try:
             with while_waiting(waiting):
+                # What a redirect names is not the target: it would get the secret too.
                 response = self._pool.request(
-                    method, target.base_url + path, body=body, headers=sent, redirect=False, preload_content=False
+                    method, url, body=body, headers=sent, redirect=False, preload_content=False
                 )
                 with response:
                     body = b""
@@ -216,6 +220,14 @@ class Caller:
         )[0][0]
         if after >= left:
             raise Permanent(f"{reason}; the next tick comes before another attempt")
+
+
+def _address(target: Target, path: object) -> TargetUrl:
+    """Where to call the target. Raises Permanent for a path that would lead elsewhere; it is not repeated."""
+    try:
+        return join_path(target.base_url, path)
+    except BadPath as error:
+        raise Permanent(f"{_peer(target)} was not called: the path in the payload {error}") from None
 
 
 def _peer(target: Target) -> str:

@@ -11,9 +11,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue.errors import ConfigurationError
+from jobqueue.net.target_url import BadPath, check_path
 from jobqueue.schedule.intervals import LONGEST, read_length
 from jobqueue.schedule.rules import make_rule
-from jobqueue.schedule.targets import BACKEND, POST, TargetEntry, check_path, read_target
+from jobqueue.schedule.targets import BACKEND, POST, TargetEntry, read_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,7 +181,10 @@ def _work(table: Mapping[str, Any], targets: set[str]) -> tuple[str, Mapping[str
     target = _text(table, "target") or BACKEND
     if target not in targets:
         raise ValueError(f"names the target {target!r}, which the file does not have: [targets.{target}]")
-    payload: dict[str, Any] = {"target": target, "path": check_path(path)}
+    try:
+        payload: dict[str, Any] = {"target": target, "path": check_path(path)}
+    except BadPath as error:
+        raise ValueError(f"post {error}") from None
     if "json" in table:
         payload["json"] = _mapping(table, "json")
     return POST, payload

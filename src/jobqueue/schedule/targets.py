@@ -25,7 +25,6 @@ BACKEND: Final = "backend"
 _PLACE: Final = "{secret}"
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 _HEADER: Final = re.compile(r"([A-Za-z0-9-]{1,64}):[ ]?([\x20-\x7e]{1,500})")
-_PATH: Final = re.compile(r"/(?!/)[\x21-\x7e]{0,2000}")
 _KEYS: Final = frozenset({"base_url", "base_url_variable", "header", "secret_variable"})
 
 
@@ -49,13 +48,6 @@ class Target:
     header: tuple[str, str] | None = field(repr=False)
     secret: Secret | None = None
     secret_variable: str | None = None
-
-
-def check_path(path: str) -> str:
-    """A path that is appended to a target's base, maybe with a query. Raises ValueError."""
-    if not _PATH.fullmatch(path) or "#" in path or "\\" in path:
-        raise ValueError("post must be a path that begins with one slash, such as /cron/ee-recent?delta=25")
-    return path
 
 
 def read_target(name: str, table: Mapping[str, Any]) -> TargetEntry:
