@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 from tests.cli.terminal import in_terminal
+from tests.isolation import LEVELS, ahead, default_isolation
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    import pytest
     from tests.cli.conftest import Database, Jobqueue
 
 
@@ -60,6 +61,18 @@ def test_a_file_that_is_there_is_used_again(sql: Database, jobqueue: Jobqueue) -
     assert (other["file_id"] == first["file_id"], other["reused"]) == (False, False)
     elsewhere = jobqueue("publish", "a.jpg", "--group", uuid4(), "--json").document["files"][0]
     assert (elsewhere["file_id"] == other["file_id"], elsewhere["reused"]) == (False, False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_file_that_another_attaches_at_the_same_time_is_used(
+    sql: Database, jobqueue: Jobqueue, database: str, level: str
+) -> None:
+    lock = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue publish', 0))"
+    attach = "INSERT INTO auction_files (source_key, asset_group_id) VALUES (%(key)s, %(group)s)"
+    with default_isolation(database, level), ahead(database, lock, attach, key="a.jpg", group=uuid4()):
+        ran = jobqueue("publish", "a.jpg", "--json")
+    assert ran.document["files"][0]["reused"]
+    assert sql("SELECT count(*) FROM auction_files") == [(1,)]
 
 
 def test_every_bad_key_is_named_and_nothing_is_inserted(sql: Database, jobqueue: Jobqueue) -> None:

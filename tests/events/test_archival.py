@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.daemons import clean_environment
 from tests.events.dying_archival import STEPS
+from tests.isolation import LEVELS, default_isolation
 from tests.publishing import Bucket, Host, migrated
 from tests.waiting import eventually
 
@@ -541,6 +542,12 @@ class TestFormat:
 class _Empty:
     def read(self, size: int, /) -> bytes:
         return b""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_rows_that_are_locked_are_read_as_they_are_then_whatever_the_default_is(host: Host, level: str) -> None:
+    with default_isolation(host.dsn, level), Session(host.dsn) as session, session.transaction() as connection:
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
 
 
 def test_payloads_of_any_shape_survive(host: Host, bucket: Bucket) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import sql
+from tests.isolation import LEVELS, default_isolation
 from tests.kernel.held import effect
 
 from jobqueue.errors import Interrupted, LeaseLost
+from jobqueue.kernel.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +71,21 @@ def test_effects_that_the_server_gives_up_are_a_failure_and_not_waited_for(held:
 
 def test_a_read_returns_rows(held: Held) -> None:
     assert held.context.read("SELECT %(n)s::int + 1", {"n": 1}) == [(2,)]
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("level", LEVELS)
+def test_transactions_are_read_committed_whatever_the_default_is(held: Held, level: str, pooled: bool) -> None:
+    """What locks and then looks would see things as they were before it had the lock."""
+    transactions = Transactions(held.rig.dsn, 2, pooled=pooled)
+    with default_isolation(held.rig.dsn, level):
+        transactions.open()
+        for _ in range(2):
+            with transactions.begin() as cursor:
+                assert cursor.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+                # The session is left as it was, for it may be another's next.
+                assert cursor.execute("SHOW default_transaction_isolation").fetchone() == (level,)
+        transactions.close()
 
 
 @pytest.mark.parametrize("act", [lambda c: c.checkpoint(), lambda c: c.write(effect), lambda c: c.commit(effect)])

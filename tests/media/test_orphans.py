@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from tests.faulty import FaultyServer, Request, Wire, reply
-from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture
+from tests.isolation import LEVELS, ahead, default_isolation
+from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture, shared_database
 from tests.waiting import eventually
 
 from jobqueue.errors import LeaseLost, Retry
 from jobqueue.media.memory import MemoryBudget
 from jobqueue.media.origin import Origin
-from jobqueue.media.orphans import note_prefix
+from jobqueue.media.orphans import LOCK_PREFIX, note_prefix
 from jobqueue.media.publish import Publisher
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from jobqueue.demo.postgres import Postgres
     from jobqueue.kernel import Context, Job
 
 OLD, NEW = "publish/aa/old/w1", "publish/bb/new/w1"
@@ -149,6 +151,24 @@ def test_noting_a_prefix_waits_while_its_objects_are_removed(host: Host, worker:
         objects.close()
     assert noted == [None]
     assert host.job(noter)["key_prefix"] == OLD
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_objects_that_are_named_while_the_lock_is_waited_for_are_kept(
+    postgres: Postgres, template: str, bucket: Bucket, level: str
+) -> None:
+    kept = put(bucket, OLD)
+    attach = "INSERT INTO auction_files (source_key, cdn_key_prefix) VALUES ('same bytes', %(prefix)s)"
+    with (
+        shared_database(postgres, template, f"orphans_{level.replace(' ', '_')}") as host,
+        default_isolation(host.dsn, level),
+        GatedWorker(host) as worker,
+    ):
+        job = host.enqueue("photo", key_prefix=OLD)
+        with ahead(host.dsn, LOCK_PREFIX, attach, prefix=OLD):
+            worker.run(lambda _job, context: note_prefix(context, NEW, bucket.objects))
+        assert bucket.contents() == kept
+        assert host.job(job)["key_prefix"] == NEW
 
 
 def publish(worker: GatedWorker, bucket: Bucket, body: bytes, *, die: bool = False) -> None:

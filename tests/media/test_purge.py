@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.types.json import Jsonb
 from tests.faulty import FaultyServer, reply
+from tests.isolation import LEVELS, ahead, default_isolation
 from tests.publishing import Bucket, Host, Row
 from tests.waiting import eventually
 
 from jobqueue.kernel import Worker, WorkerOptions
-from jobqueue.media import purge
+from jobqueue.media import orphans, purge
 from jobqueue.media.purge import MediaPurge
 from jobqueue.observe.metrics import Metrics
 from jobqueue.schedule.kinds import Kinds
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from jobqueue.demo.object_store import ObjectStore
@@ -93,16 +95,33 @@ class Purging:
         return {row["id"] for row in self.host.rows("SELECT id FROM auction_files")}
 
 
-@pytest.fixture(scope="module")
-def shared(postgres: Postgres, template: str, object_store: ObjectStore) -> Iterator[Purging]:
-    """One of each for all tests of this module: making them for each would take longer than they do."""
-    dsn = postgres.create_database(f"{template}_purge", template=template)
-    with Host(dsn) as host, Bucket(object_store) as bucket:
+@contextmanager
+def making(postgres: Postgres, template: str, object_store: ObjectStore, level: str) -> Iterator[Purging]:
+    """One of each, in a database whose transactions are of `level` by default."""
+    name = f"{template}_purge_{level.replace(' ', '_')}"
+    dsn = postgres.create_database(name, template=template)
+    with default_isolation(dsn, level), Host(dsn) as host, Bucket(object_store) as bucket:
         purging = Purging(host, bucket)
         purging.worker.start()
         yield purging
         purging.worker.drain(2.0)
-    postgres.drop_database(f"{template}_purge")
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: Postgres, template: str, object_store: ObjectStore) -> Iterator[Purging]:
+    """One of each for all tests of this module: making them for each would take longer than they do."""
+    with making(postgres, template, object_store, "read committed") as purging:
+        yield purging
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def otherwise(
+    postgres: Postgres, template: str, object_store: ObjectStore, request: pytest.FixtureRequest
+) -> Iterator[Purging]:
+    """The same in databases that have another isolation by default."""
+    with making(postgres, template, object_store, request.param) as purging:
+        yield purging
 
 
 @pytest.fixture
@@ -270,6 +289,36 @@ def test_a_job_cannot_note_a_prefix_while_its_objects_are_removed(purging: Purgi
     run.join(20)
     waiter.join(10)
     assert purging.keys == set()
+
+
+def deleted_file(purging: Purging, prefix: str) -> None:
+    purging.file(prefix, OLD)
+
+
+def left_by_a_job(purging: Purging, prefix: str) -> None:
+    purging.put(prefix)
+    purging.job(purging.file(None), "failed", prefix)
+    purging.host.execute("UPDATE publish_jobs SET completed_at = now() - interval '31 days'")
+
+
+def superseded(purging: Purging, prefix: str) -> None:
+    purging.put(prefix)
+    purging.host.execute(
+        "INSERT INTO jobqueue.superseded_prefixes VALUES (%(p)s, now() - interval '31 days')", p=prefix
+    )
+
+
+@pytest.mark.parametrize("put", [deleted_file, left_by_a_job, superseded])
+def test_the_same_bytes_attached_while_the_lock_is_waited_for_keep_their_objects(
+    otherwise: Purging, put: Callable[[Purging, str], None]
+) -> None:
+    """Whatever the database's default is: the purge looks after it has the lock, and not as things were before."""
+    prefix = f"p/kk/{put.__name__}"
+    put(otherwise, prefix)
+    attach = "INSERT INTO auction_files (cdn_key_prefix, publish_status) VALUES (%(prefix)s, 'published')"
+    with ahead(otherwise.host.dsn, orphans.LOCK_PREFIX, attach, prefix=prefix):
+        assert otherwise.run()["status"] == "completed"
+    assert keys(prefix) <= otherwise.keys
 
 
 def test_all_versions_go(purging: Purging, monkeypatch: pytest.MonkeyPatch) -> None:

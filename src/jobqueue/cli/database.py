@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def open_database(settings: Settings | None = None) -> Iterator[Connection]:
     """Connect to DATABASE_URL for the length of the block; nothing is prepared, so that a transaction pooler will do.
 
+    Transactions are READ COMMITTED: what is looked at after a lock is as it is then, whatever the database's default is.
+
     Raises ConfigurationError, and psycopg.OperationalError when the database cannot be reached.
     """
     import psycopg
@@ -30,6 +32,7 @@ def open_database(settings: Settings | None = None) -> Iterator[Connection]:
     connection = psycopg.connect(
         make_conninfo(conninfo, application_name="jobqueue:cli"), autocommit=True, prepare_threshold=None
     )
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     try:
         yield connection
     finally:

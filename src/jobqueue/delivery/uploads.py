@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg import IsolationLevel
 
 from jobqueue.delivery.plan import PREFIX
 from jobqueue.errors import JobError, Snooze
@@ -148,6 +149,8 @@ class Sweeper:
         Raises psycopg.Error and as `Objects` does.
         """
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+            # Whoever waited for the lock of a key must see what was noted meanwhile, whatever the database's default is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
             count = self._sweep_rows(connection)
             now = datetime.now(UTC)
             if now - self._listed_at >= _LIST_EVERY:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Session:
 
     def __enter__(self) -> Self:
         self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        # Rows are locked and then read again: as they are then, whatever the database's default is.
+        self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         return self
 
     def __exit__(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg import IsolationLevel
 
 from jobqueue.observe.logging import get_logger
 
@@ -132,10 +133,10 @@ def cancel(link: Link) -> None:
 def tally_last(conninfo: str) -> None:
     """Add up what this process has noted last. When the database is away, another process does so later."""
     try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=2, prepare_threshold=None) as connection:
-            connection.execute(
-                "SELECT set_config('statement_timeout', %s, false)", [str(int(_LAST_SECONDS * 1000))], prepare=False
-            )
+        with psycopg.connect(conninfo, connect_timeout=2, prepare_threshold=None) as connection:
+            # What another process has just added up must be seen, whatever the database's default is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(_LAST_SECONDS * 1000))])
             connection.execute(b"SELECT jobqueue.tally_webhooks(%s)", [MOST_FAILURES])
     except psycopg.Error as error:
         log.warning("webhook_attempts_left", error=str(error).strip())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
 
 from jobqueue.kernel.bounded import fetch
@@ -64,6 +65,8 @@ class NotificationExpiry:
         done = Expired() if done is None else done
         after: tuple[str | None, Any] = (None, None)
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+            # States that others change meanwhile are looked at again, and cost no batch, whatever the database's default is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
             while True:
                 if not proceed():
                     done.more = True

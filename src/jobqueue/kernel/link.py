@@ -6,11 +6,11 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors
+from psycopg import IsolationLevel, errors
 from psycopg.adapt import Loader
 
 from jobqueue.kernel.prepared import Prepared
@@ -48,6 +48,14 @@ def cut(connection: psycopg.Connection[Any]) -> None:
 # and sort all of it, and keep that plan until somebody analyzes a table that has become large.
 BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
 
+# A statement of ours may wait for a lock and then look at what its holder did, in a trigger or a function: it relies on READ
+# COMMITTED, and a role or a database may have another default.
+_DEFAULT_ISOLATION = b"SELECT current_setting('default_transaction_isolation')"
+_READ_COMMITTED = (
+    b"SELECT set_config('default_transaction_isolation', 'read committed', false)"
+    b" WHERE current_setting('default_transaction_isolation') <> 'read committed'"
+)
+
 
 class _Jsonb(Loader):
     """Payloads come with every job, and the standard way guesses at an encoding that is known."""
@@ -60,6 +68,8 @@ class _Jsonb(Loader):
 
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
+
+    Every statement is a READ COMMITTED transaction, whatever the database's default is.
 
     `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: the planner is
     kept from other ways, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
@@ -77,6 +87,7 @@ class Link:
         self._timeout = timeout
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._prepared: Prepared | None = None
+        self._begins = False
         self._busy_since: float | None = None
         self.opened = 0
 
@@ -104,7 +115,11 @@ class Link:
             forbid_prepared_behind_pooler(connection)
         if connection.prepare_threshold is None:
             self._prepared = None
+            # No session is ours here: where the default is another one, each statement's transaction says what it is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            self._begins = connection.execute(_DEFAULT_ISOLATION).fetchone() != ("read committed",)
             return
+        connection.execute(_READ_COMMITTED)
         if self._by_index:
             connection.execute(BY_INDEX)
         self._prepared = Prepared(connection)
@@ -128,9 +143,10 @@ class Link:
         try:
             if self._prepared is not None:
                 return self._prepared.fetch(query, params or {})
-            # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
-            cursor = connection.execute(query, params or {})
-            return cursor.fetchall() if cursor.description else []
+            with connection.transaction() if self._begins else nullcontext():
+                # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+                cursor = connection.execute(query, params or {})
+                return cursor.fetchall() if cursor.description else []
         except BaseException:
             if connection.closed or connection.broken:
                 self.close()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
@@ -26,19 +27,23 @@ _MOST = 8
 class Transactions:
     """A pool that opens up to `size` connections as they are needed, at least two.
 
+    Every transaction says that it is READ COMMITTED: one that locks and then looks must see what was committed while it waited
+    for the lock, and a role's or a database's default may be a snapshot that is older.
+
     A transaction that has not ended after `timeout` seconds is given up by cutting its socket (see `cut_if_stuck`): a peer
     that went silent never answers, and a handler would wait for it for ever.
     """
 
     def __init__(self, conninfo: str, size: int, *, pooled: bool = False, timeout: float = 60.0) -> None:
         self._timeout = timeout
+        self._pooled = pooled
         self._busy: dict[psycopg.Connection[Any], float] = {}
         self._pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
             psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:handler"),
             min_size=0,
             max_size=max(2, min(size, _MOST)),
             kwargs={"prepare_threshold": None if pooled else 5},
-            configure=None if pooled else self._configure,
+            configure=self._configure,
             check=self._check,
             max_idle=60.0,
             open=False,
@@ -76,6 +81,10 @@ class Transactions:
         return bool(stuck)
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        # The driver says it with every BEGIN: the session is left as it was, for others behind a pooler.
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        if self._pooled:
+            return
         with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
             forbid_prepared_behind_pooler(connection)
 

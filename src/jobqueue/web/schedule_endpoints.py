@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 import psycopg
 from anyio import CapacityLimiter
+from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -135,6 +136,8 @@ class _Endpoints:
         def run() -> tuple[int, dict[str, Any]]:
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+                    # Another call's tick must be seen by one that waited for it, whatever the database's default is.
+                    connection.isolation_level = IsolationLevel.READ_COMMITTED
                     return work(Schedules(_Connection(connection)))
             except psycopg.OperationalError as error:
                 log.warning("http_database_away", error=str(error).strip())
