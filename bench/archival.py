@@ -27,20 +27,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from jobqueue import migrations
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import reachable_folder, unprivileged_user
 from jobqueue.demo.object_store import ObjectStore
-from jobqueue.demo.postgres import Postgres
-from jobqueue.events.archival import Archival
-from jobqueue.events.archive_store import ArchiveStore
-from jobqueue.events.notifications import NotificationExpiry
 from jobqueue.observe.metrics import Metrics
+from jobqueue.retention.archival import Archival
+from jobqueue.retention.archive_store import ArchiveStore
+from jobqueue.retention.notification_expiry import NotificationExpiry
 from jobqueue.storage.objects import Objects
-from jobqueue.web.events_endpoints import RUN_SECONDS
+from jobqueue.web.maintenance_runs import RUN_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres as Server
+    from jobqueue.demo.embedded_postgres import Postgres as Server
 
 RESULTS = Path(__file__).parent / "results" / "archival.json"
 

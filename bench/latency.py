@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from jobqueue import migrations
+from jobqueue.demo.demo_stack import Stack
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.landscape import NOON, Scene, landscape
 from jobqueue.demo.leash import Leash, reachable_folder, unprivileged_user
-from jobqueue.demo.postgres import Postgres
-from jobqueue.demo.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from typing import Any
 import psycopg
 
 from jobqueue import migrations
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import Leash, reachable_folder, unprivileged_user
-from jobqueue.demo.postgres import Postgres
 
 RESULTS = Path(__file__).parent / "results" / "schedules.json"
 

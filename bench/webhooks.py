@@ -29,8 +29,8 @@ import psycopg
 
 from bench.receivers import SECRET
 from jobqueue import migrations
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import Leash, reachable_folder, unprivileged_user
-from jobqueue.demo.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

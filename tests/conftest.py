@@ -8,14 +8,17 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.publishing import migrated, shared_database
 
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import reachable_folder, unprivileged_user
 from jobqueue.demo.object_store import ObjectStore
-from jobqueue.demo.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.publishing import Host
 
 _numbers = itertools.count(1)
 
@@ -48,6 +51,13 @@ def database(postgres: Postgres, template: str | None) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     yield postgres.create_database(name, template=template)
     postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def shared_host(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Host]:
+    """A host's view of a migrated database that the tests of a module take turns with."""
+    with shared_database(postgres, migrated(postgres), request.module.__name__.rpartition(".")[2]) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")

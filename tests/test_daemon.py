@@ -18,9 +18,9 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.daemons import DaemonProcess, Launch, clean_environment, launching
-from tests.publishing import Bucket, Host, SteadyOrigin, migrated, picture, shared_database, worker_environment
-from tests.waiting import eventually
+from tests.support.daemon import DaemonProcess, Launch, clean_environment, launching
+from tests.support.publishing import Bucket, Host, SteadyOrigin, migrated, picture, shared_database, worker_environment
+from tests.support.waiting import eventually
 
 from jobqueue.demo.launch import HOST, free_port
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.demo.object_store import ObjectStore
-    from jobqueue.demo.postgres import Postgres
 
 ORIGIN_SECRET = "canary-origin-secret"
 

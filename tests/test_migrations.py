@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue import migrations
 from jobqueue.kernel import Queue, Worker, WorkerOptions

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.launch import free_port
 from jobqueue.demo.object_store import ObjectStore
-from jobqueue.demo.postgres import Postgres
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:

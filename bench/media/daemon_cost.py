@@ -25,7 +25,7 @@ import psycopg
 
 from bench.media.pictures import SOURCES, make
 from jobqueue import migrations
-from jobqueue.demo.stack import Stack
+from jobqueue.demo.demo_stack import Stack
 
 RESULTS = Path(__file__).parents[1] / "results" / "daemon_cost.json"
 GOAL = 1.15

@@ -25,8 +25,8 @@ import psycopg
 
 from bench.media.pictures import PROGRESSIVE, SOURCES, make
 from jobqueue import migrations
-from jobqueue.demo.pictures import make_pictures
-from jobqueue.demo.stack import Stack
+from jobqueue.demo.demo_pictures import make_pictures
+from jobqueue.demo.demo_stack import Stack
 
 RESULTS = Path(__file__).parents[1] / "results" / "daemon_memory.json"
 GOAL_MIB = 512

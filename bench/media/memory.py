@@ -27,7 +27,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 import pyvips  # noqa: E402
 
 from bench.media import pictures  # noqa: E402
-from jobqueue.media import formats, memory, variants  # noqa: E402
+from jobqueue.media import (  # noqa: E402
+    formats,
+    memory_budget,
+    variants,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +50,7 @@ def status(field: str) -> int:
     raise KeyError(field)
 
 
-def publish(path: Path, budget: memory.MemoryBudget) -> None:
+def publish(path: Path, budget: memory_budget.MemoryBudget) -> None:
     """The worker's way from a file to its variants."""
     found = formats.probe(path, formats.sniff(path), max_pixels=MOST_PIXELS)
     with budget.admit(found.memory_bytes, checkpoint=lambda: None):
@@ -76,7 +80,7 @@ def mixed(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def run(paths: Iterator[Path], budget: memory.MemoryBudget, each: Callable[[int], None]) -> None:
+def run(paths: Iterator[Path], budget: memory_budget.MemoryBudget, each: Callable[[int], None]) -> None:
     """Publish all of `paths` in the worker's number of threads, calling `each` with the count done."""
     lock = threading.Lock()
     done = 0
@@ -101,7 +105,7 @@ def load_test(folder: Path, count: int) -> dict[str, Any]:
 
     by_name = {source.name: source for source in (*pictures.SOURCES, pictures.PROGRESSIVE)}
     large = {name: pictures.make(by_name[name], folder) for name in ("48mp.jpg", "24mp-progressive.jpg")}
-    budget = memory.MemoryBudget(LIMIT - memory.PROCESS_BYTES)
+    budget = memory_budget.MemoryBudget(LIMIT - memory_budget.PROCESS_BYTES)
     result: dict[str, Any] = {"imported": status("VmRSS"), "peaks": {}}
     for name, path in large.items():
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here

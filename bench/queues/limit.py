@@ -15,8 +15,8 @@ import psycopg
 from bench.queues.installed import MissingError
 from bench.queues.processes import DriverError
 from jobqueue import migrations
-from jobqueue.demo.postgres import install_prefix
-from jobqueue.kernel.statements import Description, Statements
+from jobqueue.demo.embedded_postgres import install_prefix
+from jobqueue.kernel.database.statements import Description, Statements
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import psycopg
 from psycopg import sql
 
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import reachable_folder, unprivileged_user
-from jobqueue.demo.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

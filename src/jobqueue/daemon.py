@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from jobqueue import migrations
-from jobqueue.delivery.bounded import BoundedRuns
+from jobqueue.artifacts.cron_run import BoundedRuns
 from jobqueue.kernel import Worker, WorkerOptions
-from jobqueue.kernel.link import LOST
+from jobqueue.kernel.database.link import LOST
 from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
 from jobqueue.observe.metrics import Metrics
 from jobqueue.observe.redact import Redactor
@@ -24,12 +24,12 @@ from jobqueue.observe.systemd import SystemdNotifier
 from jobqueue.schedule.scheduler import Scheduler
 from jobqueue.services import Services
 from jobqueue.web.app import create_app
-from jobqueue.web.cron_endpoints import artifact_route
-from jobqueue.web.events_endpoints import EventRuns, event_routes
+from jobqueue.web.artifact_run import artifact_route
 from jobqueue.web.health import Health
+from jobqueue.web.http_server import HttpServer
+from jobqueue.web.maintenance_runs import EventRuns, event_routes
 from jobqueue.web.openapi import openapi_route
 from jobqueue.web.schedule_endpoints import schedule_routes
-from jobqueue.web.server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

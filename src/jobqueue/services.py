@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobqueue.delivery.artifact import Archivist
-from jobqueue.delivery.measure import READERS
-from jobqueue.delivery.plan import Limits as ArchiveLimits
-from jobqueue.delivery.progress import ArchiveMetrics
-from jobqueue.delivery.source import Source
-from jobqueue.delivery.transfer import MOST_IN_FLIGHT
+from jobqueue.artifacts.artifact_builder import Archivist
+from jobqueue.artifacts.artifact_plan import Limits as ArchiveLimits
+from jobqueue.artifacts.artifact_progress import ArchiveMetrics
+from jobqueue.artifacts.measure import READERS
+from jobqueue.artifacts.transfer import MOST_IN_FLIGHT
 from jobqueue.errors import ConfigurationError
-from jobqueue.events.archive_store import ArchiveStore
-from jobqueue.events.housekeeping import Housekeeping
-from jobqueue.events.webhooks import QUEUE as WEBHOOKS
-from jobqueue.events.webhooks import Webhooks
-from jobqueue.media.memory import MemoryBudget, default_budget
-from jobqueue.media.origin import Origin
-from jobqueue.media.publish import Publisher
-from jobqueue.media.purge import MediaPurge
+from jobqueue.kinds import QUEUE as JOBS
+from jobqueue.maintenance import Housekeeping
+from jobqueue.media.media_purge import MediaPurge
+from jobqueue.media.memory_budget import MemoryBudget, default_budget
+from jobqueue.media.publisher import Publisher
+from jobqueue.net.address_guard import Guard
 from jobqueue.net.download import Limits
-from jobqueue.net.guard import Guard
-from jobqueue.schedule.kinds import QUEUE as JOBS
+from jobqueue.origin.origin_client import Origin
+from jobqueue.origin.origin_ranges import Source
+from jobqueue.retention.archive_store import ArchiveStore
 from jobqueue.storage.objects import Objects
+from jobqueue.webhooks.webhook_delivery import QUEUE as WEBHOOKS
+from jobqueue.webhooks.webhook_delivery import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobqueue.kernel import Queue
+    from jobqueue.kinds import Kinds
     from jobqueue.observe.metrics import Metrics
-    from jobqueue.schedule.kinds import Kinds
     from jobqueue.settings import Settings
 
 

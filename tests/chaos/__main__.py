@@ -13,7 +13,7 @@ import sys
 
 from tests.chaos.run import Options, Report, Run
 
-from jobqueue.demo.stack import stopping_in_order
+from jobqueue.demo.demo_stack import stopping_in_order
 
 # Of the rate before the faults; what is below was not recovered from.
 _RECOVERED = 0.95

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.chaos.fleet import Fleet, Member
+    from tests.chaos.helpers import Site
     from tests.chaos.plan import Fault
-    from tests.chaos.site import Site
 
 
 class Injector:

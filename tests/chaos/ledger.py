@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from tests.chaos.site import Row, Site
+    from tests.chaos.helpers import Row, Site
 
 # How many cases of one kind are told in full.
 _SHOWN: Final = 5

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.chaos.site import Database
+    from tests.chaos.helpers import Database
 
 
 def measure(database: Database, batch: int, name: str) -> float:

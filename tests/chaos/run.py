@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from tests.chaos.enqueue import Host
 from tests.chaos.fleet import Fleet
+from tests.chaos.helpers import Database, Site
 from tests.chaos.injector import Injector
 from tests.chaos.ledger import Ledger
 from tests.chaos.plan import make_plan
 from tests.chaos.rate import measure
 from tests.chaos.schema import SCHEMA
-from tests.chaos.site import Database, Site
 from tests.chaos.work import Work
 from tests.faults.proxy import Proxy
 

@@ -6,9 +6,9 @@ import pytest
 from tests.chaos.plan import KINDS, make_plan
 from tests.chaos.run import Options, Run
 
+from jobqueue.demo.embedded_postgres import install_prefix
 from jobqueue.demo.leash import ServerError
 from jobqueue.demo.object_store import rclone
-from jobqueue.demo.postgres import install_prefix
 
 # Of this seed's faults, in so short a time, each kind is one.
 SHORT = Options(1, seconds=9, jobs=400, workers=3, lease=2, forgotten_after=4.0, batch=200, rounds=1, patience=75.0)

@@ -17,7 +17,7 @@ from jobqueue.migrations import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture(scope="session")

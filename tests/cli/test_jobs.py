@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobqueue.kernel import inspector
-from jobqueue.kernel.inspector import list_queues
-from jobqueue.kernel.selection import STATES, Selection, block_source, indexed_sources
+from jobqueue.admin import inspector
+from jobqueue.admin.inspector import list_queues
+from jobqueue.admin.selection import STATES, Selection, block_source, indexed_sources
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Database, Jobqueue

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.cli.terminal import in_terminal
 
-from jobqueue.kernel import repair
+from jobqueue.admin import repair
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cli.terminal import in_terminal
-from tests.interrupting import interruptible
+from tests.support.interrupting import interruptible
 
 from jobqueue import __version__
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Database, Jobqueue
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 COMMANDS = [
     ["demo"],

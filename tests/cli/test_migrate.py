@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Database, Jobqueue
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture

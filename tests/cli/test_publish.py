@@ -9,8 +9,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from tests.cli.terminal import in_terminal
-from tests.isolation import LEVELS, ahead, default_isolation
-from tests.waiting import eventually
+from tests.support.isolation import LEVELS, ahead, default_isolation
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Database, Jobqueue

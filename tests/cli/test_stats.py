@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from tests.cli.terminal import in_terminal
 
-from jobqueue.kernel import inspector
+from jobqueue.admin import inspector
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Database, Jobqueue

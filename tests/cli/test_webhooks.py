@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue.events import endpoints
+from jobqueue.webhooks import webhook_admin
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Database, Jobqueue
@@ -57,7 +57,7 @@ def test_enable_forgets_what_was_held_against_it(jobqueue: Jobqueue, sql: Databa
 def test_replay_sends_what_failed_again_under_its_own_id(
     jobqueue: Jobqueue, sql: Database, webhook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints, "_BATCH", 3)
+    monkeypatch.setattr(webhook_admin, "_BATCH", 3)
     deliver(sql, webhook, "failed", 7)
     deliver(sql, webhook, "cancelled", 2)
     deliver(sql, webhook, "completed", 2)

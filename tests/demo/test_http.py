@@ -10,8 +10,8 @@ import pytest
 from tests.demo.test_object_store import client
 
 from jobqueue.demo.cdn import Cdn
+from jobqueue.demo.demo_origin import Origin
 from jobqueue.demo.object_store import ObjectStore
-from jobqueue.demo.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.demo.test_postgres import alive, as_root
+from tests.demo.test_embedded_postgres import alive, as_root
 
 from jobqueue.demo import leash as module
 from jobqueue.demo.launch import free_port, launch

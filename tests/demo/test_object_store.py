@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.demo.object_store import ObjectStore
 

@@ -4,7 +4,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.demo.worker_log import Finished, WorkerLog
 

@@ -6,13 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.daemons import Launch, launching
 from tests.faults.ledger import Ledger
 from tests.faults.outage import suffer
 from tests.faults.proxy import Proxy
-from tests.publishing import Bucket, migrated
+from tests.support.daemon import Launch, launching
+from tests.support.publishing import Bucket, migrated
 
-from jobqueue.demo.postgres import Postgres
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:

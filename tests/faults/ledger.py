@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Self
 
-from tests.publishing import Host
-from tests.waiting import eventually
+from tests.support.publishing import Host
+from tests.support.waiting import eventually
 
-from jobqueue.settings.database import DatabaseUrl
+from jobqueue.settings.database_url import DatabaseUrl
 
 if TYPE_CHECKING:
-    from tests.daemons import DaemonProcess, Launch
+    from tests.support.daemon import DaemonProcess, Launch
 
 WORKER: Final = ("-m", "tests.faults.ledger_worker")
 

@@ -21,7 +21,7 @@ from jobqueue.observe.redact import Redactor
 if TYPE_CHECKING:
     import psycopg
 
-    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.database.link import Link
 
 log = get_logger(__name__)
 

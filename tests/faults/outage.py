@@ -12,13 +12,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
-from tests.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
-from tests.waiting import eventually
+from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 JOBS = 50
 OUTAGE_SECONDS = 20.0

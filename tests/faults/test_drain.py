@@ -6,13 +6,13 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
-from tests.waiting import eventually
+from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import DaemonProcess, Launch
+    from tests.support.daemon import DaemonProcess, Launch
 
 HEARTBEATS = (
     "SELECT FROM pg_stat_activity WHERE application_name = 'jobqueue:heartbeat' AND datname = current_database()"

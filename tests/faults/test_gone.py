@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.faults.ledger import Ledger, runs
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
-from jobqueue.kernel.presence import BEAT_EVERY, GONE_AFTER
+from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER
 
 if TYPE_CHECKING:
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
 HOUR = 3600
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.daemons import Launch, launching
-from tests.publishing import (
+from tests.support.daemon import Launch, launching
+from tests.support.publishing import (
     Bucket,
     Host,
     Row,
@@ -18,13 +18,13 @@ from tests.publishing import (
     shared_database,
     worker_environment,
 )
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 LEASE_SECONDS = 2
 POLL_SECONDS = 0.5

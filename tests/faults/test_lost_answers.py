@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.daemons import launching
 from tests.faults.ledger import Ledger, runs
-from tests.waiting import eventually
+from tests.support.daemon import launching
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import DaemonProcess
     from tests.faults.proxy import Proxy
+    from tests.support.daemon import DaemonProcess
 
 LEASE_SECONDS = 3
 

@@ -6,13 +6,13 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.publishing import Host
-from tests.waiting import eventually
+from tests.support.publishing import Host
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
 MAX_RETRIES = 3
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.pooler import Pooler, program
-from tests.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
-from tests.waiting import eventually
+from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
 JOBS = 12
 

@@ -6,15 +6,15 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.faults.ledger import Ledger, runs
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
-from jobqueue.demo.postgres import Postgres
+from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
 TIMES = 2
 

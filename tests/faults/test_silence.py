@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from tests.faults.ledger import Ledger, runs
 from tests.faults.proxy import Proxy
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
 LEASE_SECONDS = 3
 ANSWER_SECONDS = 0.8

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.daemons import launching
+from tests.support.daemon import launching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import DaemonProcess
     from tests.faults.ledger import Ledger
     from tests.faults.proxy import Proxy
+    from tests.support.daemon import DaemonProcess
 
 LEASE_SECONDS = 6
 ANSWER_SECONDS = 0.8

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.daemons import launching
 from tests.faults.ledger import Ledger, runs
-from tests.waiting import eventually
+from tests.support.daemon import launching
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import DaemonProcess
+    from tests.support.daemon import DaemonProcess
 
 NAMES = ("claim", "complete", "heartbeat", "keep", "handler")
 

@@ -8,10 +8,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.delivery.yard import Projects, noise
+from tests.artifacts.helpers import Projects, noise
 from tests.faults.weather import Answer, Request, Weather, WeatheredServer, gateway, origin
-from tests.publishing import CDN, Bucket, picture
-from tests.waiting import eventually
+from tests.support.publishing import CDN, Bucket, picture
+from tests.support.waiting import eventually
 
 from jobqueue.errors import Retry
 from jobqueue.storage.multipart import unfinished
@@ -20,7 +20,7 @@ from jobqueue.storage.objects import Objects
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
     from jobqueue.demo.object_store import ObjectStore
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.publishing import Bucket, Host, SteadyOrigin, picture, shared_database, worker_environment
-from tests.waiting import eventually
+from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, shared_database, worker_environment
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import Launch
+    from tests.support.daemon import Launch
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture

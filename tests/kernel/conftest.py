@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.kernel.held import Held
-from tests.kernel.rig import Rig
+from tests.kernel.helpers import Rig
 
-from jobqueue.kernel.transactions import Transactions
+from jobqueue.kernel.running.transactions import Transactions
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 
 from jobqueue.kernel import Context
-from jobqueue.kernel.leases import Leases
+from jobqueue.kernel.leasing.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.kernel.rig import Rig
+    from tests.kernel.helpers import Rig
 
     from jobqueue.kernel import Job
-    from jobqueue.kernel.transactions import Transactions
+    from jobqueue.kernel.running.transactions import Transactions
 
 Connection = psycopg.Connection[Any]
 Cursor = psycopg.Cursor[Any]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import errors, sql
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.kernel.rig import Rig
+    from tests.kernel.helpers import Rig
 
 OWN_WORDS = {
     "pending": "PENDING", "processing": "GENERATING", "completed": "READY", "failed": "FAILED", "cancelled": "CANCELLED",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.proxy import Proxy
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.errors import LeaseLost
 from jobqueue.kernel import Queue, listener
-from jobqueue.kernel.link import LOST, Link
+from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.kernel.listener import Ear, Listener
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.metrics import Metrics
@@ -25,7 +25,7 @@ from jobqueue.observe.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.kernel.rig import Rig
+    from tests.kernel.helpers import Rig
 
     from jobqueue.kernel import Context, Handler, Job, Worker
 

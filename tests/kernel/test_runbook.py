@@ -9,7 +9,7 @@ import pytest
 from jobqueue.errors import Permanent, Retry
 
 if TYPE_CHECKING:
-    from tests.kernel.rig import Rig
+    from tests.kernel.helpers import Rig
 
     from jobqueue.kernel import Context, Job
 

@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.errors import Retry
 from jobqueue.kernel import Queue
-from jobqueue.kernel.store import UnknownQueue
+from jobqueue.kernel.database.store import UnknownQueue
 
 if TYPE_CHECKING:
-    from tests.kernel.rig import Rig
+    from tests.kernel.helpers import Rig
 
     from jobqueue.kernel import Context, Job, Worker
     from jobqueue.kernel.loop import Loop

@@ -5,24 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.publishing import Bucket, GatedWorker, Host, migrated, shared_database
+from tests.support.publishing import Bucket, GatedWorker, Host, migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.demo.object_store import ObjectStore
-    from jobqueue.demo.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
 def template(postgres: Postgres) -> str:
     return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def shared_host(postgres: Postgres, template: str, request: pytest.FixtureRequest) -> Iterator[Host]:
-    with shared_database(postgres, template, request.module.__name__.rpartition(".")[2]) as host:
-        yield host
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.media import pictures
 
 from jobqueue.errors import Permanent
 from jobqueue.media.formats import Format, probe, sniff
-from jobqueue.media.headers import jpeg_sampling
+from jobqueue.media.picture_headers import jpeg_sampling
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from tests.media import pictures
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.errors import Permanent, Retry
 from jobqueue.media import heic
 from jobqueue.media.formats import Format, Probe, probe, sniff
-from jobqueue.media.memory import MemoryBudget
+from jobqueue.media.memory_budget import MemoryBudget
 from jobqueue.media.variants import render
 
 if TYPE_CHECKING:

@@ -4,22 +4,22 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from tests.faulty import FaultyServer, Request, Wire, reply
-from tests.isolation import LEVELS, ahead, default_isolation
-from tests.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture, shared_database
-from tests.waiting import eventually
+from tests.support.http_server import FaultyServer, Request, Wire, reply
+from tests.support.isolation import LEVELS, ahead, default_isolation
+from tests.support.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture, shared_database
+from tests.support.waiting import eventually
 
 from jobqueue.errors import LeaseLost, Retry
-from jobqueue.media.memory import MemoryBudget
-from jobqueue.media.origin import Origin
+from jobqueue.media.memory_budget import MemoryBudget
 from jobqueue.media.orphans import LOCK_PREFIX, note_prefix
-from jobqueue.media.publish import Publisher
+from jobqueue.media.publisher import Publisher
+from jobqueue.origin.origin_client import Origin
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.kernel import Context, Job
 
 OLD, NEW = "publish/aa/old/w1", "publish/bb/new/w1"

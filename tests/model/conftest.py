@@ -9,7 +9,7 @@ import pytest
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture(scope="session")

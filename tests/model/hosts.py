@@ -22,7 +22,7 @@ from tests.model.machine import (
 )
 
 if TYPE_CHECKING:
-    from tests.model.ground import Visit
+    from tests.model.helpers import Visit
     from tests.model.model import Job, State
 
 # What time passes by at once: more than any delay.

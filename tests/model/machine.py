@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
-    from tests.model.ground import Ground, Queue
+    from tests.model.helpers import Ground, Queue
 
     from jobqueue.kernel import Job as Leased
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import errors
 
-from jobqueue.kernel.link import Link
+from jobqueue.kernel.database.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

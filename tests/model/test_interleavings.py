@@ -19,12 +19,12 @@ from tests.model.model import NOW, Job, Model
 from tests.model.stepping import Actor, Stage, begin, commit, orders
 
 from jobqueue.kernel import Job as Leased
-from jobqueue.kernel.store import Store, describe
+from jobqueue.kernel.database.store import Store, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 LEASE = 86_400.0
 HORIZON = datetime.now(UTC) + timedelta(hours=12)

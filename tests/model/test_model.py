@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, cast
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
-from tests.model.ground import Ground, Queue, Worker
+from tests.model.helpers import Ground, Queue, Worker
 from tests.model.hosts import Hosts
 from tests.model.machine import DATA, KEYS, SIZES
 from tests.model.workers import Workers
 
-from jobqueue.kernel import lanes as lanes_module
-from jobqueue.kernel.lanes import Lanes
+from jobqueue.kernel.claiming import lanes as lanes_module
+from jobqueue.kernel.claiming.lanes import Lanes
 
 if TYPE_CHECKING:
     import pytest

@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.kernel.rig import Rig
-from tests.waiting import eventually
+from tests.kernel.helpers import Rig
+from tests.support.waiting import eventually
 
 from jobqueue.kernel import Queue
 

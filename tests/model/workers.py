@@ -9,7 +9,7 @@ from uuid import uuid4
 from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from tests.model.ground import LEASE, Queue, Worker
+from tests.model.helpers import LEASE, Queue, Worker
 from tests.model.machine import DATA, DELAYS, SIZES, WORKERS, Machine, deliverable, live, overtaken, somewhere, unlocked
 
 if TYPE_CHECKING:

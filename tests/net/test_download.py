@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faulty import (
+from tests.support.http_server import (
     Answer,
     FaultyServer,
     Request,
@@ -28,7 +28,7 @@ from tests.faulty import (
 
 from jobqueue.errors import JobError, LeaseLost, Permanent, Retry
 from jobqueue.net.download import PIECE_BYTES, Downloaded, Limits, download
-from jobqueue.net.http import pool
+from jobqueue.net.http_pool import pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

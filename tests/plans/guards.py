@@ -16,8 +16,8 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.plans.helpers import Scene
     from tests.plans.plan import Plan
-    from tests.plans.scene import Scene
 
 # Long enough that a lease taken and undone by one test is never among those that another finds run out.
 _CLAIM: dict[str, Any] = {"token": uuid4(), "worker": "w", "lease": 1e6}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.plans.guards import GUARDS, Guard
-from tests.plans.scene import Scene, View, Volume, scene
+from tests.plans.helpers import Scene, View, Volume, scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 MILLIONS = Volume(completed=5_000_000, due=1_000_000, delayed=1_000_000)
 THOUSANDS = Volume(completed=50_000, due=10_000, delayed=10_000)

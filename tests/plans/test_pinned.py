@@ -11,16 +11,16 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.plans.scene import Scene, empty_scene
+from tests.plans.helpers import Scene, empty_scene
 
-from jobqueue.kernel.lanes import Lanes
-from jobqueue.kernel.link import Link
-from jobqueue.kernel.store import Store
+from jobqueue.kernel.claiming.lanes import Lanes
+from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 DONE = 200_000
 PROMOTED = 50_000

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 from tests.plans.guards import GUARDS, Guard
-from tests.plans.scene import Scene, View, Volume, empty_scene, scene
+from tests.plans.helpers import Scene, View, Volume, empty_scene, scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 VOLUMES = {
     "due": Volume(completed=0, due=50_000, delayed=0),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.publishing import migrated
-from tests.schedule.rig import Rig
+from tests.schedule.helpers import Rig
+from tests.support.publishing import migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 
 @pytest.fixture(scope="session")

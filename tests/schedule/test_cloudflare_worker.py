@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faulty import FaultyServer, reply
+from tests.support.http_server import FaultyServer, reply
 
 if TYPE_CHECKING:
-    from tests.faulty import Answer
+    from tests.support.http_server import Answer
 
 NODE = shutil.which("node")
 SCRIPT = Path(__file__).parents[2] / "deploy" / "cloudflare-worker" / "worker.js"

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faulty import FaultyServer, reply
-from tests.schedule.rig import Rig, every_second
-from tests.waiting import eventually
+from tests.schedule.helpers import Rig, every_second
+from tests.support.http_server import FaultyServer, reply
+from tests.support.waiting import eventually
 
 from jobqueue import migrations
-from jobqueue.demo.postgres import Postgres
+from jobqueue.demo.embedded_postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.daemons import DaemonProcess
+    from tests.support.daemon import DaemonProcess
 
 EVERY_SECOND = """
 [schedules.strict]

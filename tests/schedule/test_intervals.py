@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobqueue.schedule.intervals import Interval, read_length, write_length
-from jobqueue.schedule.rules import previous, ticks
+from jobqueue.schedule.schedule_rules import previous, ticks
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 

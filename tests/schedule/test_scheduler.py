@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.observe.metrics import Metrics
 from jobqueue.schedule import scheduler
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.schedule.rig import Rig
+    from tests.schedule.helpers import Rig
 
 
 @pytest.fixture

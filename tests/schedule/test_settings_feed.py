@@ -6,20 +6,20 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faulty import FaultyServer, reply
-from tests.waiting import eventually
+from tests.support.http_server import FaultyServer, reply
+from tests.support.waiting import eventually
 
-from jobqueue.kernel.link import Link
+from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.metrics import Metrics
-from jobqueue.schedule.backend import Caller
 from jobqueue.schedule.settings_feed import SettingsFeed, ask_for_settings
+from jobqueue.schedule.target_caller import Caller
 from jobqueue.schedule.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.schedule.rig import Rig
+    from tests.schedule.helpers import Rig
 
 PRODUCTION = {"enableJobs": True, "schedulerEnvironment": "production"}
 DEV = {"enableJobs": True, "schedulerEnvironment": "dev"}

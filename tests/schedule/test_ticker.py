@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tests.schedule.rig import entry, turn_until
-from tests.waiting import eventually
+from tests.schedule.helpers import entry, turn_until
+from tests.support.waiting import eventually
 
 from jobqueue.schedule.settings_feed import ask_for_settings
 
 if TYPE_CHECKING:
-    from tests.schedule.rig import Rig
+    from tests.schedule.helpers import Rig
 
-    from jobqueue.schedule.schedules import Schedule
+    from jobqueue.schedule.schedules_table import Schedule
 
 
 def keep(rig: Rig, environment: str | None, *, enabled: bool = True) -> None:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.strict_store import strict_store
+from tests.support.s3 import strict_store
 
 from jobqueue.errors import Retry
 from jobqueue.storage.multipart import MultipartUpload, UploadGone, abort, unfinished

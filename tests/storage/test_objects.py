@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faulty import Answer, FaultyServer, Request, Wire, certificate_pem, hang, reply, reset
-from tests.strict_store import strict_store
+from tests.support.http_server import Answer, FaultyServer, Request, Wire, certificate_pem, hang, reply, reset
+from tests.support.s3 import strict_store
 
 from jobqueue.errors import JobError, Permanent, Retry
 from jobqueue.storage.objects import Objects

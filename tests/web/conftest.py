@@ -13,7 +13,7 @@ import pytest
 from jobqueue.observe.metrics import Metrics
 from jobqueue.web.app import create_app
 from jobqueue.web.health import Health
-from jobqueue.web.server import HttpServer
+from jobqueue.web.http_server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

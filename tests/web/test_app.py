@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from jobqueue.web import limits
+from jobqueue.web import request_limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -178,7 +178,7 @@ class TestBodies:
         assert site.ask("POST", "/echo", chunks(100), Transfer_Encoding="chunked").status == 413
 
     def test_a_body_that_does_not_come_is_408(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits.RequestLimits.__init__, "__defaults__", (limits.BODY_LIMIT, 0.1))
+        monkeypatch.setattr(request_limits.RequestLimits.__init__, "__defaults__", (request_limits.BODY_LIMIT, 0.1))
         site.serve(ECHO)
         connection = site.connect()
         connection.putrequest("POST", "/echo")

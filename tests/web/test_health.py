@@ -4,7 +4,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 from jobqueue.web.health import Health, recent_beat
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.publishing import migrated
-from tests.schedule.rig import Rig, entry
+from tests.schedule.helpers import Rig, entry
+from tests.support.publishing import migrated
 
+from jobqueue.kinds import Kinds
 from jobqueue.observe.metrics import Metrics
-from jobqueue.schedule.housekeeping import heartbeat
-from jobqueue.schedule.kinds import Kinds
+from jobqueue.retention.finished_jobs import heartbeat
 from jobqueue.settings import load_settings
 from jobqueue.web.schedule_endpoints import schedule_routes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.web.conftest import Answer, Site
 
-    from jobqueue.demo.postgres import Postgres
+    from jobqueue.demo.embedded_postgres import Postgres
 
 KEY, SECRET = "canary-cron-key", "canary-webhook"
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_failures import failed, misused
 from jobqueue.cli.console import Json, at_terminal, console, note, print_json, print_rows, printable, span
-from jobqueue.cli.database import find_queue, open_database
-from jobqueue.cli.failures import failed, misused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobqueue.kernel.bounded import Connection
-    from jobqueue.kernel.selection import Adopted
+    from jobqueue.admin.selection import Adopted
+    from jobqueue.kernel.database.limited import Connection
 
 _QUEUE = "download_artifacts"
 _LIMIT = 30.0
@@ -108,7 +108,7 @@ def artifact(
 
 
 def _request(connection: Connection, project_id: str, type_: ArchiveType, priority: int, max_retries: int) -> Any:
-    from jobqueue.kernel.bounded import fetch
+    from jobqueue.kernel.database.limited import fetch
 
     params = {"project": project_id, "type": type_.value, "priority": priority, "max_retries": max_retries}
     rows = fetch(connection, _REQUEST, params, seconds=_LIMIT)
@@ -121,7 +121,7 @@ def _follow(
     connection: Connection, queue: Adopted, made: Artifact, timeout: float, on_progress: Callable[[Artifact], object]
 ) -> Artifact:
     """Wait until the artifact has ended, or for `timeout` seconds."""
-    from jobqueue.kernel.bounded import fetch
+    from jobqueue.kernel.database.limited import fetch
 
     deadline = time.monotonic() + timeout
     while True:
@@ -137,7 +137,7 @@ def _follow(
 
 
 def _warn_of_no_worker(connection: Connection) -> None:
-    from jobqueue.kernel.inspector import list_workers
+    from jobqueue.admin.inspector import list_workers
 
     if not any(worker.alive and _QUEUE in worker.queues for worker in list_workers(connection)):
         note(f"no worker is alive for {_QUEUE}: start one with `jobqueue worker`")

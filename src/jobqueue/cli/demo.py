@@ -23,6 +23,6 @@ def demo(
     """
     from rich.console import Console
 
-    from jobqueue.demo.run import run_demo
+    from jobqueue.demo.demo_run import run_demo
 
     raise typer.Exit(run_demo(folder, exit_after=exit_after, console=Console()))

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from jobqueue.cli import jobs_repair
+from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_failures import failed
 from jobqueue.cli.console import Json, at_terminal, note, print_json
-from jobqueue.cli.database import find_queue, open_database
-from jobqueue.cli.failures import failed
 from jobqueue.cli.jobs_selection import Error, Kind, Older, QueueName, Status, read_ids, read_states, select
 from jobqueue.cli.jobs_view import job_document, show_columns, show_jobs
 
@@ -34,8 +34,8 @@ def list_jobs(
     Example: jobqueue jobs list publish_jobs --status failed --error timeout --older 2h
     """
     with open_database() as connection:
-        from jobqueue.kernel.inspector import Inspector
-        from jobqueue.kernel.selection import STATES
+        from jobqueue.admin.inspector import Inspector
+        from jobqueue.admin.selection import STATES
 
         found_queue = find_queue(connection, queue)
         states = read_states(found_queue, status) if status else STATES
@@ -62,7 +62,7 @@ def show_job(
     Example: jobqueue jobs show publish_jobs 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
     with open_database() as connection:
-        from jobqueue.kernel.inspector import Inspector
+        from jobqueue.admin.inspector import Inspector
 
         found_queue = find_queue(connection, queue)
         (job_id,) = read_ids(found_queue, [id_])

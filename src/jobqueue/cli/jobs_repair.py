@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_failures import failed, misused
 from jobqueue.cli.console import Json, console, jobs_of, note, print_json, printable
-from jobqueue.cli.database import find_queue, open_database
-from jobqueue.cli.failures import failed, misused
 from jobqueue.cli.jobs_selection import (
     DryRun,
     Error,
@@ -31,9 +31,9 @@ from jobqueue.cli.jobs_view import job_document, show_jobs, state_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobqueue.kernel.inspector import Inspector
-    from jobqueue.kernel.repair import Action, Changed
-    from jobqueue.kernel.selection import Adopted, Selection
+    from jobqueue.admin.inspector import Inspector
+    from jobqueue.admin.repair import Action, Changed
+    from jobqueue.admin.selection import Adopted, Selection
 
 _SAMPLES = 5
 _EXPLAINED = 20
@@ -81,7 +81,7 @@ def requeue(
 
     Example: jobqueue jobs requeue publish_jobs --error "503" --older 10m --dry-run
     """
-    from jobqueue.kernel.repair import REQUEUE
+    from jobqueue.admin.repair import REQUEUE
 
     _carry_out(
         _Request(
@@ -108,7 +108,7 @@ def cancel(
 
     Example: jobqueue jobs cancel jobs --kind report --status pending
     """
-    from jobqueue.kernel.repair import CANCEL
+    from jobqueue.admin.repair import CANCEL
 
     _carry_out(_Request(CANCEL, queue, ids or [], status or [], error, older, kind, everything, dry_run, yes, as_json))
 
@@ -130,7 +130,7 @@ def purge(
 
     Example: jobqueue jobs purge publish_jobs --older 90d --status completed
     """
-    from jobqueue.kernel.repair import PURGE
+    from jobqueue.admin.repair import PURGE
 
     if not ids and older is None:
         raise misused("say which jobs: their ids, or --older AGE such as --older 90d")
@@ -147,8 +147,8 @@ def _carry_out(request: _Request) -> None:
     if asks and must_not_ask(dry_run=request.dry_run, yes=request.yes):
         raise misused(f"nobody is there to confirm this: add --yes, or --dry-run to see what it would {verb}")
     with open_database() as connection:
-        from jobqueue.kernel.inspector import Inspector
-        from jobqueue.kernel.repair import Repair
+        from jobqueue.admin.inspector import Inspector
+        from jobqueue.admin.repair import Repair
 
         queue = find_queue(connection, request.queue)
         selection = _select(queue, request)

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import typer
 
+from jobqueue.cli.command_failures import misused
 from jobqueue.cli.console import duration
-from jobqueue.cli.failures import misused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobqueue.kernel.selection import Adopted, Selection
+    from jobqueue.admin.selection import Adopted, Selection
 
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name, as `jobqueue stats` shows it.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The jobs, by id.", show_default=False)]
@@ -60,7 +60,7 @@ def select(
     delayed_only: bool = False,
 ) -> Selection:
     """Jobs of `queue` in one of `states` that all filters fit. Raises Stop for what the queue cannot be asked."""
-    from jobqueue.kernel.selection import Selection
+    from jobqueue.admin.selection import Selection
 
     if kind is not None and not queue.has_kind:
         raise misused(f"the queue {queue.name} has no kinds: its table has no column `kind`")
@@ -77,7 +77,7 @@ def select(
 
 def read_states(queue: Adopted, words: Iterable[str]) -> tuple[str, ...]:
     """The states that words stand for: the queue's own words, or else the common ones, in any case. Raises Stop."""
-    from jobqueue.kernel.selection import STATES
+    from jobqueue.admin.selection import STATES
 
     own = {queue.word(state).lower(): state for state in STATES}
     found = dict.fromkeys(

@@ -11,8 +11,8 @@ from jobqueue.cli.console import at_terminal, draw, print_rows, printable, span,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobqueue.kernel.inspector import Listed
-    from jobqueue.kernel.selection import Adopted
+    from jobqueue.admin.inspector import Listed
+    from jobqueue.admin.selection import Adopted
 
 COLOURS = {
     "pending": "yellow",

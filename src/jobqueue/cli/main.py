@@ -13,9 +13,9 @@ from typer.core import TyperGroup
 from jobqueue import __version__
 from jobqueue.cli import jobs, schedules, webhooks
 from jobqueue.cli.artifact import artifact
+from jobqueue.cli.command_failures import explain
 from jobqueue.cli.console import note
 from jobqueue.cli.demo import demo
-from jobqueue.cli.failures import explain
 from jobqueue.cli.migrate import migrate
 from jobqueue.cli.publish import publish
 from jobqueue.cli.stats import stats

@@ -9,16 +9,16 @@ from uuid import UUID
 
 import typer
 
+from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_failures import misused
 from jobqueue.cli.console import Json, at_terminal, console, draw, note, print_json, print_rows, printable, span, table
-from jobqueue.cli.database import find_queue, open_database
-from jobqueue.cli.failures import misused
 from jobqueue.cli.jobs_view import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from jobqueue.cli.publishing import Publication
-    from jobqueue.kernel.bounded import Connection
+    from jobqueue.kernel.database.limited import Connection
 
 _QUEUE = "publish_jobs"
 
@@ -67,7 +67,7 @@ def publish(
 
 def _check(keys: Sequence[str]) -> None:
     from jobqueue.errors import Permanent
-    from jobqueue.media.origin import check_source_key
+    from jobqueue.origin.origin_client import check_source_key
 
     problems = []
     for key in keys:
@@ -80,7 +80,7 @@ def _check(keys: Sequence[str]) -> None:
 
 
 def _warn_of_no_worker(connection: Connection) -> None:
-    from jobqueue.kernel.inspector import list_workers
+    from jobqueue.admin.inspector import list_workers
 
     if not any(worker.alive and _QUEUE in worker.queues for worker in list_workers(connection)):
         note(f"no worker is alive for {_QUEUE}: start one with `jobqueue worker`")

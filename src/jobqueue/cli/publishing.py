@@ -9,15 +9,15 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.cli.failures import failed
-from jobqueue.kernel.bounded import fetch
+from jobqueue.cli.command_failures import failed
+from jobqueue.kernel.database.limited import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from jobqueue.kernel.bounded import Connection
-    from jobqueue.kernel.selection import Adopted
+    from jobqueue.admin.selection import Adopted
+    from jobqueue.kernel.database.limited import Connection
 
 # Seconds: for one statement, and between two looks at how things go.
 _LIMIT = 30.0

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobqueue.cli.command_database import open_database
+from jobqueue.cli.command_failures import failed, misused
 from jobqueue.cli.console import Json, at_terminal, note, print_json
-from jobqueue.cli.database import open_database
-from jobqueue.cli.failures import failed, misused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.kernel.bounded import Connection
-    from jobqueue.schedule.schedules import Schedule, Schedules
+    from jobqueue.kernel.database.limited import Connection
+    from jobqueue.schedule.schedules_table import Schedule, Schedules
 
 app = typer.Typer(no_args_is_help=True, help="Look at schedules, run one now, pause and resume.")
 
@@ -74,7 +74,7 @@ def run(name: Name, by: By = None, as_json: Json = False) -> None:
 
     Example: jobqueue schedules run media-purge
     """
-    from jobqueue.schedule.rules import previous
+    from jobqueue.schedule.schedule_rules import previous
 
     with _open() as schedules:
         said = "changed"
@@ -134,7 +134,7 @@ class _Bounded:
         self._connection = connection
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        from jobqueue.kernel.bounded import fetch_named
+        from jobqueue.kernel.database.limited import fetch_named
 
         return fetch_named(self._connection, query, params, seconds=_LIMIT)[1]
 
@@ -142,7 +142,7 @@ class _Bounded:
 @contextmanager
 def _open() -> Iterator[Schedules]:
     with open_database() as connection:
-        from jobqueue.schedule.schedules import Schedules
+        from jobqueue.schedule.schedules_table import Schedules
 
         yield Schedules(_Bounded(connection))
 

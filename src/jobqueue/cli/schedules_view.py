@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobqueue.cli.console import draw, print_rows, printable, span, stamp, table
 from jobqueue.schedule.intervals import write_length
-from jobqueue.schedule.rules import upcoming, zone
+from jobqueue.schedule.schedule_rules import upcoming, zone
 from jobqueue.schedule.targets import POST
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobqueue.schedule.backend_settings import BackendSettings
-    from jobqueue.schedule.rules import Rule
-    from jobqueue.schedule.schedules import Run, Schedule
+    from jobqueue.schedule.schedule_rules import Rule
+    from jobqueue.schedule.schedules_table import Run, Schedule
 
 _SIGNS = {"completed": "ok", "enqueued": "running"}
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobqueue.cli.command_database import open_database
+from jobqueue.cli.command_failures import explain
 from jobqueue.cli.console import Json, at_terminal, note, print_json
-from jobqueue.cli.database import open_database
-from jobqueue.cli.failures import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.kernel.bounded import Connection
-    from jobqueue.kernel.inspector import QueueDepth, Throughput, WorkerRow
+    from jobqueue.admin.inspector import QueueDepth, Throughput, WorkerRow
+    from jobqueue.kernel.database.limited import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def take(connection: Connection) -> Snapshot:
     """Look at every queue; one that does not answer in time is left open, and the others are shown."""
     from psycopg import errors
 
-    from jobqueue.kernel.inspector import Inspector, list_queues, list_workers
+    from jobqueue.admin.inspector import Inspector, list_queues, list_workers
 
     found = []
     for queue in list_queues(connection):

@@ -9,14 +9,14 @@ from rich.console import Group
 from rich.text import Text
 
 from jobqueue.cli.console import at_terminal, draw, print_rows, printable, span, stamp, table
-from jobqueue.kernel.statements import COUNT_CAP
+from jobqueue.kernel.database.statements import COUNT_CAP
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from jobqueue.admin.inspector import Throughput, WorkerRow
     from jobqueue.cli.stats import QueueStats, Snapshot
-    from jobqueue.kernel.inspector import Throughput, WorkerRow
 
 _COUNTED = ("due", "delayed", "processing", "failed", "failed_last_hour")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobqueue.cli.command_database import open_database
+from jobqueue.cli.command_failures import failed, misused
 from jobqueue.cli.console import (
     Json,
     at_terminal,
@@ -20,14 +22,12 @@ from jobqueue.cli.console import (
     span,
     table,
 )
-from jobqueue.cli.database import open_database
-from jobqueue.cli.failures import failed, misused
 from jobqueue.cli.jobs_selection import DryRun, Yes, must_not_ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobqueue.events.endpoints import Endpoint, Endpoints
+    from jobqueue.webhooks.webhook_admin import Endpoint, Endpoints
 
 app = typer.Typer(no_args_is_help=True, help="Look at webhooks, switch them on again, send what they missed.")
 
@@ -48,7 +48,7 @@ def list_webhooks(
 
     Example: jobqueue webhooks list --disabled
     """
-    from jobqueue.events.endpoints import Endpoints
+    from jobqueue.webhooks.webhook_admin import Endpoints
 
     with open_database() as connection:
         found = [each for each in Endpoints(connection).find() if not (disabled and each.active)]
@@ -77,7 +77,7 @@ def enable(ids: Ids, as_json: Json = False) -> None:
 
     Example: jobqueue webhooks enable 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
-    from jobqueue.events.endpoints import Endpoints
+    from jobqueue.webhooks.webhook_admin import Endpoints
 
     with open_database() as connection:
         endpoints = Endpoints(connection)
@@ -113,7 +113,7 @@ def replay(
 
     Example: jobqueue webhooks replay 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11 --since 2d --dry-run
     """
-    from jobqueue.events.endpoints import Endpoints
+    from jobqueue.webhooks.webhook_admin import Endpoints
 
     states = tuple(status or ("failed", "cancelled"))
     if unknown := [state for state in states if state not in _REPLAYABLE]:

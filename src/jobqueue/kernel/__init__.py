@@ -10,9 +10,9 @@ job and its context; what it returns or raises (see `jobqueue.errors`) becomes t
     worker.run_once()
 """
 
-from jobqueue.kernel.backoff import Backoff
-from jobqueue.kernel.context import Context
+from jobqueue.backoff import Backoff
 from jobqueue.kernel.queue import Chore, Handler, Job, Queue
+from jobqueue.kernel.running.context import Context
 from jobqueue.kernel.worker import Worker, WorkerOptions
 
 __all__ = ["Backoff", "Chore", "Context", "Handler", "Job", "Queue", "Worker", "WorkerOptions"]

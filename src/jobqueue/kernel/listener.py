@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from jobqueue.kernel.leasing.presence import take_presence
 from jobqueue.kernel.loop import Loop
-from jobqueue.kernel.presence import take_presence
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.meter import Meter
 
 log = get_logger(__name__)

@@ -6,8 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from jobqueue.kernel.backoff import Reconnect
-from jobqueue.kernel.link import LOST, Link
+from jobqueue.backoff import Reconnect
+from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:

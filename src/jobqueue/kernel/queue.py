@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.kernel.backoff import Backoff
+from jobqueue.backoff import Backoff
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from jobqueue.kernel.context import Context
-    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.running.context import Context
 
 JobId = Any  # uuid.UUID or int, as the queue's table has it
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobqueue import __version__
-from jobqueue.kernel.backoff import Reconnect
-from jobqueue.kernel.claimer import Claimer
-from jobqueue.kernel.completer import Completer
-from jobqueue.kernel.context import Context
-from jobqueue.kernel.heartbeat import Heartbeat
-from jobqueue.kernel.keeper import Keeper
-from jobqueue.kernel.leases import Leases
-from jobqueue.kernel.link import LOST, Link
+from jobqueue.backoff import Reconnect
+from jobqueue.kernel.claiming.claimer import Claimer
+from jobqueue.kernel.database.link import LOST, Link
+from jobqueue.kernel.database.store import Store, describe
+from jobqueue.kernel.leasing.heartbeat import Heartbeat
+from jobqueue.kernel.leasing.leases import Leases
+from jobqueue.kernel.leasing.rescuer import Keeper
 from jobqueue.kernel.listener import Ear
 from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
-from jobqueue.kernel.pool import Pool
-from jobqueue.kernel.runner import Runner
-from jobqueue.kernel.store import Store, describe
-from jobqueue.kernel.transactions import Transactions
+from jobqueue.kernel.running.completer import Completer
+from jobqueue.kernel.running.context import Context
+from jobqueue.kernel.running.runner import Runner
+from jobqueue.kernel.running.thread_pool import Pool
+from jobqueue.kernel.running.transactions import Transactions
 from jobqueue.observe.logging import get_logger
 from jobqueue.observe.metrics import Metrics
 

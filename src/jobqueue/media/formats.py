@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.errors import Permanent
-from jobqueue.media import costs, headers, loaders
+from jobqueue.media import decode_costs, loaders, picture_headers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +160,7 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
     Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, when it is a
     camera raw file in a TIFF's clothes. A HEIC picture's pixels cannot be decoded here, only its header (see `heic`).
     """
-    if format_ is Format.TIFF and headers.tiff_directory(path).is_camera_raw:
+    if format_ is Format.TIFF and picture_headers.tiff_directory(path).is_camera_raw:
         raise Permanent("The source is a camera raw file, not a picture that can be published.")
     try:
         image = loaders.load(path, format_)
@@ -178,10 +178,10 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
         height=height,
         pages=image.get("n-pages") if "n-pages" in fields else 1,
         bands=image.bands,
-        bits=costs.sample_bits(image),
+        bits=decode_costs.sample_bits(image),
         has_alpha=bool(image.hasalpha()),
         interlaced=interlaced,
-        memory_bytes=costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
+        memory_bytes=decode_costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
     )
 
 

@@ -23,7 +23,7 @@ from jobqueue.media.formats import Format, probe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.media.memory import MemoryBudget
+    from jobqueue.media.memory_budget import MemoryBudget
 
 # libheif's example program by its new and its old name.
 PROGRAMS = ("heif-dec", "heif-convert")

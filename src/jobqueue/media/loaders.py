@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyvips
 
 from jobqueue.errors import JobError, Permanent, Retry
-from jobqueue.media.memory import tune_heap
+from jobqueue.media.memory_budget import tune_heap
 
 if TYPE_CHECKING:
     from pathlib import Path

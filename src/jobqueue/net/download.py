@@ -19,9 +19,9 @@ import urllib3
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.net.answers import Wording, refusal, validator
-from jobqueue.net.http import CONNECT_SECONDS, READ_SECONDS, describe, host_of, while_waiting
-from jobqueue.net.watch import Watch
+from jobqueue.net.download_watch import Watch
+from jobqueue.net.http_answers import Wording, refusal, validator
+from jobqueue.net.http_pool import CONNECT_SECONDS, READ_SECONDS, describe, host_of, while_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -88,7 +88,7 @@ def download(
     on_bytes: Callable[[int], object] = lambda _count: None,
     wording: Wording | None = None,
 ) -> Downloaded:
-    """GET `url` into the file `target`, replacing it; `pool` must come from `jobqueue.net.http.pool`.
+    """GET `url` into the file `target`, replacing it; `pool` must come from `jobqueue.net.http_pool.pool`.
 
     `checkpoint` is called for each piece of at most 1 MiB and every tenth of a second without one; what it raises ends
     the download and closes its connection. `on_bytes` gets the size of each piece that came over the wire, so that the

@@ -8,15 +8,15 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import ConfigurationError
-from jobqueue.kernel.link import Link
+from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
+from jobqueue.kinds import Kinds
 from jobqueue.observe.logging import get_logger
-from jobqueue.schedule.backend import Caller
-from jobqueue.schedule.files import read_plan
-from jobqueue.schedule.housekeeping import Retention, heartbeat
-from jobqueue.schedule.kinds import Kinds
+from jobqueue.retention.finished_jobs import Retention, heartbeat
+from jobqueue.schedule.schedules_file import read_plan
 from jobqueue.schedule.settings_feed import SettingsFeed
+from jobqueue.schedule.target_caller import Caller
 from jobqueue.schedule.targets import POST, open_targets
 from jobqueue.schedule.ticker import Ticker
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.loop import Loop
     from jobqueue.observe.metrics import Metrics
-    from jobqueue.schedule.files import Entry
+    from jobqueue.schedule.schedules_file import Entry
     from jobqueue.settings import Settings
 
 log = get_logger(__name__)

@@ -15,10 +15,10 @@ from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.meter import Meter
-    from jobqueue.schedule.backend import Caller
-    from jobqueue.schedule.schedules import Database
+    from jobqueue.schedule.schedules_table import Database
+    from jobqueue.schedule.target_caller import Caller
 
 log = get_logger(__name__)
 

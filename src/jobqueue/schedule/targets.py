@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue.errors import ConfigurationError
+from jobqueue.settings.environment_values import base_url
 from jobqueue.settings.secret import Secret
-from jobqueue.settings.values import base_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

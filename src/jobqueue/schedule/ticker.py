@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
-from jobqueue.schedule.due import due_ticks
-from jobqueue.schedule.schedules import Proposal, Schedules
+from jobqueue.schedule.due_ticks import due_ticks
+from jobqueue.schedule.schedules_table import Proposal, Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobqueue.kernel.link import Link
+    from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.meter import Meter
     from jobqueue.schedule.backend_settings import BackendSettings
-    from jobqueue.schedule.files import Entry
-    from jobqueue.schedule.rules import Rule
-    from jobqueue.schedule.schedules import Fired, Glance, Schedule
+    from jobqueue.schedule.schedule_rules import Rule
+    from jobqueue.schedule.schedules_file import Entry
+    from jobqueue.schedule.schedules_table import Fired, Glance, Schedule
 
 log = get_logger(__name__)
 

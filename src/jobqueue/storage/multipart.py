@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from jobqueue.errors import Retry
-from jobqueue.storage.failures import code_of, status_of
+from jobqueue.storage.store_failures import code_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

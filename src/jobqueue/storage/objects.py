@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.net.http import host_of
-from jobqueue.storage.failures import Failures, code_of, status_of
+from jobqueue.net.http_pool import host_of
+from jobqueue.storage.store_failures import Failures, code_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobqueue.web.limits import ErrorGuard, RequestLimits
+from jobqueue.web.request_limits import ErrorGuard, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

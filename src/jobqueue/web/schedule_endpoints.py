@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue.observe.logging import get_logger
-from jobqueue.schedule.files import NAME
-from jobqueue.schedule.rules import previous
-from jobqueue.schedule.schedules import Schedules
+from jobqueue.schedule.schedule_rules import previous
+from jobqueue.schedule.schedules_file import NAME
+from jobqueue.schedule.schedules_table import Schedules
 from jobqueue.schedule.settings_feed import ask_for_settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from jobqueue.schedule.kinds import Kinds
+    from jobqueue.kinds import Kinds
     from jobqueue.settings import Settings
 
 log = get_logger(__name__)

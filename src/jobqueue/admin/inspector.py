@@ -1,0 +1,252 @@
+"""What people look at: queues, workers and jobs, read within limits that hold however large a table is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors, sql
+
+from jobqueue.admin.selection import (
+    UNINDEXED,
+    Adopted,
+    Selection,
+    Source,
+    block_source,
+    id_source,
+    indexed_sources,
+    render,
+)
+from jobqueue.kernel.database.limited import fetch, fetch_named
+from jobqueue.kernel.database.statements import COUNT_CAP, Description, statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobqueue.kernel.database.limited import Connection
+    from jobqueue.kernel.queue import JobId
+
+# Seconds: for figures that are asked for again and again, and for a question that a person waits for.
+_GLANCE = 1.5
+_READ = 10.0
+
+# Blocks that one statement reads, 8 KiB each. A table of no more than this is always read whole.
+BLOCKS = 4096
+
+# What counting completed jobs may cost in the planner's unit, a block read in order: about 100 MiB of table.
+_CHEAP = 20_000.0
+
+# A process shows itself every 10 s or more often. One that has not for this long, in seconds, is taken for gone.
+SILENT = 30.0
+
+_EPOCH = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Jobs by state, each counted to COUNT_CAP and no further: one more means "more". Age in seconds, None: none is due."""
+
+    due: int
+    delayed: int
+    processing: int
+    failed: int
+    failed_last_hour: int
+    oldest_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Jobs completed in the last hour (None: not known cheaply), the last five minutes and the last one."""
+
+    last_hour: int | None
+    last_5_minutes: int
+    last_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One process of jobqueue.workers; `silent` is the seconds since it last showed itself."""
+
+    name: str
+    version: str
+    queues: list[str]
+    concurrency: int
+    in_flight: int
+    draining: bool
+    started_at: datetime
+    silent: float
+
+    @property
+    def alive(self) -> bool:
+        return self.silent < SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One job of a list. `status` is the queue's own word."""
+
+    id: JobId
+    status: str
+    priority: int
+    retry_count: int
+    max_retries: int
+    run_after: datetime
+    created_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    lease_expires_at: datetime | None
+    locked_by: str | None
+    error_message: str | None
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Some jobs; `whole` unless there may be more of them, or newer ones, than were looked at."""
+
+    jobs: list[Listed]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many jobs match: exactly `number`, or at least that many."""
+
+    number: int
+    exact: bool
+
+
+_COLUMNS = sql.SQL(
+    "t.id, t.status, t.priority, t.retry_count, t.max_retries, t.run_after, t.created_at::timestamptz, "
+    "t.started_at::timestamptz, t.completed_at::timestamptz, t.lease_expires_at, t.locked_by, "
+    "left(t.error_message, 2000), "
+)
+
+
+def list_queues(connection: Connection) -> list[Adopted]:
+    """Every queue, by name. Raises psycopg.errors.UndefinedTable when the database was never migrated."""
+    rows = fetch(connection, statement("list_queues"), seconds=_READ)
+    return [Adopted(Description(*row[:-1]), row[-1]) for row in rows]
+
+
+def list_workers(connection: Connection) -> list[WorkerRow]:
+    """The processes that have shown themselves within a day, by name."""
+    return [WorkerRow(*row) for row in fetch(connection, statement("list_workers"), seconds=_GLANCE)]
+
+
+class Inspector:
+    """Looks at one queue. Each method is a few short statements, none of which locks anything.
+
+    psycopg.errors.QueryCanceled comes out of any of them when the database takes too long to answer.
+    """
+
+    def __init__(self, connection: Connection, queue: Adopted) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._description = queue.description
+
+    def depth(self) -> QueueDepth:
+        """Jobs by state, capped."""
+        query = render("inspect_queue", self._description, cap=sql.Literal(COUNT_CAP + 1))
+        *counts, oldest = fetch(self._connection, query, {}, seconds=_GLANCE)[0]
+        due, delayed, processing, failed, lately = (min(int(n), COUNT_CAP + 1) for n in counts)
+        return QueueDepth(due, delayed, processing, failed, lately, None if oldest is None else max(0.0, oldest))
+
+    def throughput(self) -> Throughput | None:
+        """Jobs completed lately, or None where finding out would mean reading a large table.
+
+        A queue has no index on the completed jobs, which would have to be kept up for each of them. The planner says
+        what counting would cost: little on a table of up to about 100 MiB, or where the host has an index on
+        completed_at; otherwise the question is not asked.
+        """
+        for minutes in (60, 5):
+            query = render("count_completed", self._description, limit=sql.Literal(minutes))
+            plan = fetch(self._connection, b"EXPLAIN (FORMAT JSON) " + query, {}, seconds=_GLANCE)[0][0]
+            if plan[0]["Plan"]["Total Cost"] <= _CHEAP:
+                try:
+                    total, five, one = fetch(self._connection, query, {}, seconds=_GLANCE)[0]
+                except errors.QueryCanceled:
+                    return None
+                return Throughput(total if minutes == 60 else None, five, one)
+        return None
+
+    def find(self, selection: Selection, limit: int) -> Found:
+        """Jobs that match, at most `limit`: in progress, due in the order of their turn, delayed by time, failed and
+        then otherwise finished ones, both the newest first.
+
+        Of a table of more than BLOCKS blocks, finished jobs are looked for from its end and only until there are enough.
+        """
+        if selection.ids:
+            jobs = self._list(selection, id_source(self._description, selection), limit + 1)
+            return Found(jobs[:limit], len(jobs) <= limit)
+        jobs = []
+        for source in indexed_sources(self._description, selection):
+            if len(jobs) <= limit:
+                jobs += self._list(selection, source, limit + 1 - len(jobs))
+        whole = len(jobs) <= limit
+        finished = selection.only(*UNINDEXED)
+        if whole and finished.states:
+            more, whole = self._list_finished(finished, limit + 1 - len(jobs))
+            jobs += more
+        return Found(jobs[:limit], whole and len(jobs) <= limit)
+
+    def _list_finished(self, selection: Selection, limit: int) -> tuple[list[Listed], bool]:
+        found: list[Listed] = []
+        deadline = time.monotonic() + _READ
+        first = self.blocks()
+        while first > 0 and len(found) < limit and time.monotonic() < deadline:
+            first, end = max(0, first - BLOCKS), first
+            found += self._list(selection, block_source(self._description, selection, first, end), limit)
+        found.sort(key=lambda job: job.completed_at or _EPOCH, reverse=True)
+        return found[:limit], first == 0
+
+    def _list(self, selection: Selection, source: Source, limit: int) -> list[Listed]:
+        query = render(
+            "list_due" if source.due else "list_jobs",
+            self._description,
+            columns=_COLUMNS + sql.SQL("t.kind::text" if self._queue.has_kind else "NULL"),
+            source=source.condition,
+            order=source.order,
+            matches=selection.matches(),
+            limit=sql.Literal(limit),
+        )
+        return [Listed(*row) for row in fetch(self._connection, query, selection.params(), seconds=_READ)]
+
+    def count(self, selection: Selection) -> Count:
+        """How many jobs match, counted to COUNT_CAP and for at most about 10 seconds."""
+        number, deadline = 0, time.monotonic() + _READ
+        for source in self._sources(selection):
+            query = render(
+                "count_jobs",
+                self._description,
+                source=source.condition,
+                matches=selection.matches(),
+                limit=sql.Literal(COUNT_CAP + 1 - number),
+            )
+            number += int(fetch(self._connection, query, selection.params(), seconds=_READ)[0][0])
+            if number > COUNT_CAP or time.monotonic() > deadline:
+                return Count(min(number, COUNT_CAP), exact=False)
+        return Count(number, exact=True)
+
+    def _sources(self, selection: Selection) -> Iterator[Source]:
+        if selection.ids:
+            yield id_source(self._description, selection)
+            return
+        yield from indexed_sources(self._description, selection)
+        finished = selection.only(*UNINDEXED)
+        blocks = self.blocks() if finished.states else 0
+        for first in range(0, blocks, BLOCKS):
+            yield block_source(self._description, finished, first, first + BLOCKS)
+
+    def blocks(self) -> int:
+        """How many blocks the table has."""
+        query = render("measure_heap", self._description)
+        return int(fetch(self._connection, query, {}, seconds=_READ)[0][0])
+
+    def show(self, id_: JobId) -> dict[str, Any] | None:
+        """Every column of one job; None when there is no such job."""
+        query = render("show_job", self._description)
+        names, rows = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
+        return dict(zip(names, rows[0], strict=True)) if rows else None

@@ -1,0 +1,137 @@
+"""What people change: jobs put back, called off or deleted, in batches that hold no lock for long.
+
+Jobs are found first, without a lock, and changed a thousand at a time, each batch in a transaction of its own that looks
+again, under the lock, whether the job still is what was asked for. Jobs that somebody has locked are come back to.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from jobqueue.admin.inspector import Inspector
+from jobqueue.admin.selection import UNINDEXED, Adopted, Selection, block_source, id_source, indexed_sources, render
+from jobqueue.kernel.database.limited import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from jobqueue.kernel.database.limited import Connection
+    from jobqueue.kernel.queue import JobId
+
+# Rows that one statement changes.
+BATCH = 1_000
+
+# Ids that are held in memory at once; the rest is left for the next run.
+MOST = 1_000_000
+
+# Blocks whose finished jobs are looked for at once, 8 KiB each.
+_BLOCKS = 1024
+
+# Seconds that one statement may take.
+_LIMIT = 30.0
+
+# A locked job is tried this often, and this long in seconds apart: locks on jobs are short.
+_ATTEMPTS = 4
+_PAUSE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A repair: which states it can be asked for, and those that are meant when none is named."""
+
+    name: str
+    statement: str
+    allowed: tuple[str, ...]
+    default: tuple[str, ...]
+
+
+REQUEUE = Action("requeue", "requeue_jobs", ("pending", "failed", "cancelled", "completed"), ("failed",))
+CANCEL = Action("cancel", "revoke_jobs", ("pending", "processing"), ("pending", "processing"))
+PURGE = Action("purge", "purge_jobs", ("completed", "cancelled", "failed"), ("completed", "cancelled"))
+
+
+@dataclass(slots=True)
+class Changed:
+    """What a repair did.
+
+    `coalesced` jobs had a pending twin and ended cancelled; `locked` ones stayed locked by somebody else and are as they
+    were; `more` when not all could be looked at in one run. `ids` are those changed, of the jobs that were named by id.
+    """
+
+    number: int = 0
+    coalesced: int = 0
+    locked: int = 0
+    more: bool = False
+    ids: list[JobId] = field(default_factory=list)
+
+
+class Repair:
+    """Carries out one action on the jobs of one queue that match a selection."""
+
+    def __init__(self, connection: Connection, queue: Adopted, action: Action, selection: Selection) -> None:
+        self._connection = connection
+        self._description = queue.description
+        self._selection = selection
+        self._inspector = Inspector(connection, queue)
+        by_id = id_source(queue.description, selection).condition
+        self._statement = self._render(action.statement, by_id)
+        self._again = self._render("find_jobs", by_id)
+
+    def run(self, on_progress: Callable[[Changed], object] = lambda _changed: None) -> Changed:
+        """Change the jobs; `on_progress` is told after each batch.
+
+        What was changed stays changed when this is interrupted, or raises psycopg.Error because the database refuses.
+        """
+        changed = Changed()
+        for ids in self._candidates(changed):
+            for start in range(0, len(ids), BATCH):
+                self._change(ids[start : start + BATCH], changed)
+                on_progress(changed)
+        return changed
+
+    def _candidates(self, changed: Changed) -> Iterator[Sequence[JobId]]:
+        if self._selection.ids:
+            yield self._selection.ids
+            return
+        for source in indexed_sources(self._description, self._selection):
+            ids = self._find(source.condition)
+            changed.more |= len(ids) == MOST
+            yield ids
+        finished = self._selection.only(*UNINDEXED)
+        # Rows that are added behind the end meanwhile were not asked for.
+        blocks = self._inspector.blocks() if finished.states else 0
+        for first in range(0, blocks, _BLOCKS):
+            yield self._find(block_source(self._description, finished, first, first + _BLOCKS).condition)
+
+    def _change(self, ids: Sequence[JobId], changed: Changed) -> None:
+        left = list(ids)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE)
+            done = dict(self._fetch(self._statement, left))
+            as_asked = sum(done.values())
+            changed.number += as_asked
+            changed.coalesced += len(done) - as_asked
+            if self._selection.ids:
+                changed.ids += done
+            # What is left was locked, unless it is no longer what was asked for.
+            left = [id_ for id_ in left if id_ not in done]
+            left = [id_ for (id_,) in self._fetch(self._again, left)] if left else left
+            if not left:
+                return
+        changed.locked += len(left)
+
+    def _find(self, condition: sql.Composable) -> list[JobId]:
+        return [id_ for (id_,) in self._fetch(self._render("find_jobs", condition), ())]
+
+    def _fetch(self, query: bytes, ids: Sequence[JobId]) -> list[tuple[Any, ...]]:
+        return fetch(self._connection, query, self._selection.params(ids=list(ids)), seconds=_LIMIT)
+
+    def _render(self, name: str, condition: sql.Composable) -> bytes:
+        return render(
+            name, self._description, source=condition, matches=self._selection.matches(), limit=sql.Literal(MOST)
+        )

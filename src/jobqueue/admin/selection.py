@@ -1,0 +1,142 @@
+"""Which jobs are meant: states and filters, rendered as predicates that the queue's indexes can serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from jobqueue.kernel.database.statements import Description, statement
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from jobqueue.kernel.queue import JobId
+
+STATES = ("pending", "processing", "completed", "failed", "cancelled")
+
+# Jobs in these states have no index: they are found by walking the table's blocks.
+UNINDEXED = ("completed", "cancelled")
+
+_TRUE = sql.SQL("true")
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A queue as it is registered; `has_kind` when its table tells jobs apart by a column `kind`."""
+
+    description: Description
+    has_kind: bool
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    def word(self, state: str) -> str:
+        """The queue's own word for a state."""
+        return str(getattr(self.description, state))
+
+    def state(self, word: str) -> str | None:
+        """The state that the queue's own word stands for; None when it is not one of them."""
+        return next((state for state in STATES if self.word(state) == word), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Jobs in any of `states` (of STATES) for which every filter that is given holds.
+
+    `error` is a part of error_message, in any case; `older` is the time since the job finished or, while it has not,
+    since it was created. With `delayed_only`, pending jobs that are due already are not meant; with `ids`, no others are.
+    """
+
+    states: tuple[str, ...]
+    ids: tuple[JobId, ...] = ()
+    error: str | None = None
+    kind: str | None = None
+    older: timedelta | None = None
+    delayed_only: bool = False
+
+    def only(self, *states: str) -> Selection:
+        """The same, of those states that are among `states`."""
+        return replace(self, states=tuple(state for state in self.states if state in states))
+
+    def matches(self) -> sql.Composable:
+        """The filters, as a condition on `t`."""
+        conditions: list[sql.Composable] = []
+        if self.error is not None:
+            conditions.append(sql.SQL("position(lower(%(error)s::text) IN lower(t.error_message)) > 0"))
+        if self.kind is not None:
+            conditions.append(sql.SQL("t.kind = %(kind)s"))
+        if self.older is not None:
+            conditions.append(sql.SQL("coalesce(t.completed_at, t.created_at) < now() - %(older)s::interval"))
+        return sql.SQL(" AND ").join(conditions) if conditions else _TRUE
+
+    def params(self, **more: Any) -> dict[str, Any]:
+        """What the filters are to be filled in with."""
+        return {"ids": list(self.ids), "error": self.error, "kind": self.kind, "older": self.older, **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place where jobs are found: a condition on `t` that one index serves, and the order in which it lists them."""
+
+    condition: sql.Composable
+    order: sql.SQL
+    due: bool = False
+
+
+def indexed_sources(description: Description, selection: Selection) -> list[Source]:
+    """Where the jobs of a selection are found by an index: in progress, due, delayed, failed.
+
+    State words are literals, and `pending` is asked for in its two halves, because those are the predicates of the
+    partial indexes.
+    """
+    found = []
+    if "processing" in selection.states:
+        found.append(Source(_is(description.processing), sql.SQL("t.started_at, t.id")))
+    if "pending" in selection.states:
+        # As the indexes have it (sql/0009_indexes.sql).
+        pending = sql.SQL("(t.status = {}) IS TRUE").format(sql.Literal(description.pending))
+        if not selection.delayed_only:
+            due = pending + sql.SQL(" AND t.position IS NOT NULL")
+            found.append(Source(due, sql.SQL("t.priority DESC, t.position"), due=True))
+        found.append(Source(pending + sql.SQL(" AND t.position IS NULL"), sql.SQL("t.run_after")))
+    if "failed" in selection.states:
+        found.append(Source(_is(description.failed), sql.SQL("t.completed_at DESC")))
+    return found
+
+
+def block_source(description: Description, selection: Selection, first: int, end: int) -> Source:
+    """Finished jobs in the table's blocks from `first` up to, not including, `end`: a TID range scan reads no others."""
+    words = [getattr(description, state) for state in selection.states]
+    condition = sql.SQL("t.ctid >= {}::tid AND t.ctid < {}::tid AND t.status = ANY ({}::text[])").format(
+        sql.Literal(f"({first},0)"), sql.Literal(f"({end},0)"), sql.Literal(words)
+    )
+    return Source(condition, sql.SQL("t.completed_at DESC"))
+
+
+def id_source(description: Description, selection: Selection) -> Source:
+    """Jobs with the parameter `ids`, found by the index on id, as long as they are in one of the states."""
+    conditions = [source.condition for source in indexed_sources(description, selection)]
+    conditions += [_is(getattr(description, state)) for state in selection.states if state in UNINDEXED]
+    condition = sql.SQL("t.id = ANY (%(ids)s::{}[]) AND ({})").format(
+        sql.SQL(description.id_type), sql.SQL(" OR ").join(conditions)
+    )
+    return Source(condition, sql.SQL("t.id"))
+
+
+def render(name: str, description: Description, **fragments: sql.Composable) -> bytes:
+    """The text of sql/{name}.sql for one queue, with `fragments` filled in beside its table and words."""
+    values: dict[str, sql.Composable] = {
+        "table": sql.SQL(description.table),
+        "relation": sql.Literal(description.table),
+        "id_type": sql.SQL(description.id_type),
+        **{state: sql.Literal(getattr(description, state)) for state in STATES},
+        **fragments,
+    }
+    return sql.SQL(statement(name).decode()).format(**values).as_bytes(None)
+
+
+def _is(word: str) -> sql.Composed:
+    return sql.SQL("t.status = {}").format(sql.Literal(word))

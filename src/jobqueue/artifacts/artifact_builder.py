@@ -1,0 +1,258 @@
+"""The handler of `download_artifacts`: from a project's media to one archive on the CDN.
+
+Select the media, measure the files that were never read, lay the archive out, and answer with the one that exists where
+there is one. Otherwise note the upload, move files into parts and parts to the store, complete the object, and then, in
+one transaction, give the row its URL and end the job. Stages: select, measure, upload, commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.types.json import Jsonb
+
+from jobqueue.artifacts.artifact_plan import lay_out, select
+from jobqueue.artifacts.artifact_progress import Progress
+from jobqueue.artifacts.entry_names import content_disposition
+from jobqueue.artifacts.measure import Measurer
+from jobqueue.artifacts.transfer import BUFFER_BYTES, NotTheFile, Sizing, Transfer, is_long
+from jobqueue.artifacts.uploads import Sweeper, Uploads
+from jobqueue.errors import JobError, Permanent, Retry
+from jobqueue.kernel import Chore, Queue
+from jobqueue.net.patience import patiently
+from jobqueue.observe.logging import get_logger
+from jobqueue.origin.origin_ranges import Changed
+from jobqueue.storage.multipart import MultipartUpload, UploadGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    from jobqueue.artifacts.artifact_plan import Limits, Media, Plan
+    from jobqueue.artifacts.artifact_progress import ArchiveMetrics
+    from jobqueue.kernel import Context, Job
+    from jobqueue.origin.origin_ranges import Source
+    from jobqueue.storage.objects import Objects
+
+log = get_logger(__name__)
+
+STAGES: Final = ("select", "measure", "upload", "commit")
+
+CONTENT_TYPE: Final = "application/zip"
+CACHE_CONTROL: Final = "public, max-age=31536000, immutable"
+
+# Bytes of files that are read for the first time and kept, out of BUFFER_BYTES.
+_KEEP_BYTES: Final = BUFFER_BYTES * 6 // 10
+
+# Times that an archive is laid out anew because a file went away or changed, before the attempt is given up.
+_LAYOUTS: Final = 5
+
+_SWEEP_SECONDS: Final = 60.0
+
+
+class _Gone(Exception):
+    """A file that had been measured cannot be had any more."""
+
+    def __init__(self, entry: int, error: Permanent | Retry) -> None:
+        super().__init__(entry)
+        self.entry = entry
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    context: Context
+    progress: Progress
+    measurer: Measurer
+    uploads: Uploads
+
+
+class Archivist:
+    """The handler, with what it works with. Safe to call from many threads."""
+
+    def __init__(
+        self,
+        source: Source,
+        objects: Objects,
+        metrics: ArchiveMetrics,
+        limits: Limits,
+        *,
+        cdn_base_url: str,
+        conninfo: str,
+    ) -> None:
+        self._source = source
+        self._objects = objects
+        self._metrics = metrics
+        self._limits = limits
+        self._cdn = cdn_base_url.rstrip("/")
+        self._sweeper = Sweeper(conninfo, objects)
+
+    def queue(self) -> Queue:
+        """The queue to give to a worker: one archive at a time in a process, for each fills its connections and memory."""
+        return Queue(
+            "download_artifacts",
+            self.build,
+            columns=("project_id", "type", "upload_key", "upload_id"),
+            limit=1,
+            chores=(Chore("sweep_uploads", _SWEEP_SECONDS, self._sweeper.start),),
+        )
+
+    def build(self, job: Job, context: Context) -> None:
+        """Build the job's archive, or find it built.
+
+        Raises Permanent for what no further attempt can change (a limit, no media, no file of them to be had), Retry for
+        trouble of the store or the whole origin, Snooze while the same archive is built elsewhere, Cancelled when the
+        project is gone, and what the context raises.
+        """
+        progress = Progress(context)
+        measurer = Measurer(self._source, context, progress, self._metrics, self._limits)
+        attempt = _Attempt(context, progress, measurer, Uploads(context, self._objects))
+        with context.stage("select"):
+            selection = select(context, job.columns["project_id"], job.columns["type"] or "ALL", self._limits)
+        for _ in range(_LAYOUTS):
+            with context.stage("measure"):
+                measurer.measure(selection, _KEEP_BYTES)
+            plan = lay_out(selection, self._limits)
+            try:
+                self._publish(plan, attempt)
+            except NotTheFile as changed:
+                measurer.forget(plan.sources[changed.entry])
+            except _Gone as gone:
+                plan.sources[gone.entry].leave_out(gone.error)
+                # One is gone: find out about all of them now instead of one upload at a time.
+                measurer.probe([item for item in plan.sources if item.missing is None and item.kept is None])
+            else:
+                return
+        raise Retry(f"files of the project changed while it was read, {_LAYOUTS} times in a row")
+
+    def _publish(self, plan: Plan, attempt: _Attempt) -> None:
+        """Have the archive at the store, and record it."""
+        context = attempt.context
+        with context.stage("upload"):
+            attempt.uploads.note_key(plan.storage_key)
+            existing = self._objects.head(plan.storage_key)
+            reused = existing is not None and existing.size_bytes == plan.layout.size
+            if reused:
+                self._metrics.reused.inc()
+            else:
+                self._upload(plan, attempt)
+        log.info(
+            "archive_ready",
+            size_bytes=plan.layout.size,
+            files=len(plan.sources),
+            missing=len(plan.missing),
+            reused=reused,
+        )
+        with context.stage("commit"):
+            context.commit(lambda cursor: self._record(cursor, attempt.context.job, plan))
+        self._metrics.files.labels("sent").inc(len(plan.sources))
+        self._metrics.files.labels("missing").inc(len(plan.missing))
+
+    def _upload(self, plan: Plan, attempt: _Attempt) -> None:
+        context, layout = attempt.context, plan.layout
+        sizing = Sizing.of(layout.size, sum(len(item.kept or b"") for item in plan.sources))
+        long = next((item for item in plan.sources if item.size is not None and is_long(item.size, sizing)), None)
+        split = long is not None and self._serves_ranges(plan.sources.index(long), long, context.checkpoint)
+        attempt.progress.begin("sending", len(layout.entries), layout.size)
+        headers = {
+            "content_type": CONTENT_TYPE,
+            "cache_control": CACHE_CONTROL,
+            "content_disposition": content_disposition(plan.filename),
+        }
+
+        def transfer(send: Callable[[int, bytearray], object]) -> None:
+            def send_part(number: int, body: bytearray, checkpoint: Callable[[], None]) -> None:
+                patiently(lambda: send(number, body), checkpoint, except_for=(UploadGone,))
+
+            Transfer(
+                layout,
+                sizing,
+                read=lambda entry, start, end, sink, checkpoint: self._read(plan, entry, start, end, sink, checkpoint),
+                send=send_part,
+                split=split,
+                on_file=lambda: attempt.progress.add(files=1),
+                on_sent=lambda size: self._sent(attempt.progress, size),
+            ).run(context.checkpoint, attempt.progress.tick)
+
+        if sizing.count == 1:
+            # One request, nothing to clean up; and Backblaze makes large files of two parts at least.
+            transfer(lambda _number, body: self._objects.put(plan.storage_key, bytes(body), **headers))
+            return
+        context.checkpoint()
+        upload = MultipartUpload(self._objects, plan.storage_key, **headers)
+        try:
+            attempt.uploads.note_id(upload.id)
+            transfer(upload.part)
+            context.checkpoint()
+            patiently(lambda: upload.complete(layout.size), context.checkpoint, except_for=(UploadGone,))
+        except BaseException:
+            self._give_up(upload)
+            raise
+
+    def _give_up(self, upload: MultipartUpload) -> None:
+        """Abort our own upload, whoever has the job by now; where that fails, the note in the row lets others do it."""
+        try:
+            upload.abort()
+        except JobError as error:
+            log.warning("upload_not_aborted", error=str(error))
+
+    def _serves_ranges(self, entry: int, item: Media, checkpoint: Callable[[], None]) -> bool:
+        assert item.size is not None
+        try:
+            return self._source.serves_ranges(item.source_key, item.size, checkpoint=checkpoint)
+        except Changed:
+            raise NotTheFile(entry) from None
+        except (Permanent, Retry) as error:
+            raise _Gone(entry, error) from error
+
+    def _read(
+        self,
+        plan: Plan,
+        entry: int,
+        start: int,
+        end: int,
+        sink: Callable[[bytes], None],
+        checkpoint: Callable[[], None],
+    ) -> None:
+        item = plan.sources[entry]
+        assert item.size is not None
+
+        def counted(data: bytes) -> None:
+            self._metrics.downloaded.inc(len(data))
+            sink(data)
+
+        try:
+            self._source.read(item.source_key, start, end, item.size, checkpoint=checkpoint, sink=counted)
+        except Changed:
+            raise NotTheFile(entry) from None
+        except (Permanent, Retry) as error:
+            raise _Gone(entry, error) from error
+
+    def _sent(self, progress: Progress, size: int) -> None:
+        progress.add(size=size)
+        self._metrics.uploaded.inc(size)
+        self._metrics.bytes.inc(size)
+
+    def _record(self, cursor: psycopg.Cursor[Any], job: Job, plan: Plan) -> None:
+        cursor.execute(
+            """
+            UPDATE public.download_artifacts
+            SET storage_key = %(key)s, cdn_url = %(url)s, filename = %(filename)s, size_bytes = %(size)s,
+                file_count = %(count)s, manifest = %(manifest)s, phase = NULL,
+                files_done = %(entries)s, files_total = %(entries)s, bytes_done = %(size)s, bytes_total = %(size)s,
+                upload_key = NULL, upload_id = NULL, updated_at = now()
+            WHERE id = %(id)s
+            """,
+            {
+                "id": job.id,
+                "key": plan.storage_key,
+                "url": f"{self._cdn}/{plan.storage_key}",
+                "filename": plan.filename,
+                "size": plan.layout.size,
+                "count": len(plan.sources),
+                "entries": len(plan.layout.entries),
+                "manifest": Jsonb(plan.manifest()),
+            },
+        )

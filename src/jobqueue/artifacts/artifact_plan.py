@@ -1,0 +1,213 @@
+"""What goes into an archive: the project's media by type, in a fixed order, under names of their own, within limits."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from jobqueue.artifacts.entry_names import Names, archive_name, ascii_name, entry_name
+from jobqueue.artifacts.zip_layout import Entry, Layout, dos_time
+from jobqueue.errors import Cancelled, Permanent, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobqueue.kernel import Context
+
+RECIPE: Final = "zip-1"
+"""Changes with anything that changes the bytes made of the same media, so that older archives are not taken for them."""
+
+PREFIX: Final = "artifacts/"
+"""Where archives lie in the bucket."""
+
+MISSING_NAME: Final = "MISSING.txt"
+
+_KINDS: Final[dict[str, tuple[str, ...] | None]] = {"ALL": None, "PHOTOS_ONLY": ("PHOTO",), "VIDEOS_ONLY": ("VIDEO",)}
+
+_COUNT: Final = """
+SELECT count(*) FROM public.project_media
+WHERE project_id = %(id)s AND (%(kinds)s::text[] IS NULL OR upper(kind::text) = ANY (%(kinds)s::text[]))
+"""
+
+_MEDIA: Final = """
+SELECT id, source_key, filename, created_at, bytes, measured_bytes, measured_crc32 FROM public.project_media
+WHERE project_id = %(id)s AND (%(kinds)s::text[] IS NULL OR upper(kind::text) = ANY (%(kinds)s::text[]))
+ORDER BY created_at NULLS FIRST, id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one archive: MAX_MEDIA_FILES_PER_ZIP and MAX_ZIP_SIZE_BYTES."""
+
+    max_files: int
+    max_bytes: int
+
+    def check_files(self, count: int, kind: str) -> None:
+        """Raises Permanent when `count` files of `kind` are too many."""
+        if count > self.max_files:
+            raise Permanent(
+                f"the project has {count} files of type {kind}, more than MAX_MEDIA_FILES_PER_ZIP of {self.max_files}"
+            )
+
+    def check_bytes(self, size: int) -> None:
+        """Raises TooLarge when an archive would have at least `size` bytes and that is too much."""
+        if size > self.max_bytes:
+            raise TooLarge(
+                f"the archive would be at least {size} bytes long, more than MAX_ZIP_SIZE_BYTES of {self.max_bytes}"
+            )
+
+
+class TooLarge(Permanent):
+    """The archive as a whole exceeds a limit, whatever becomes of its single files."""
+
+
+@dataclass(slots=True)
+class Media:
+    """One file of the project. `size` and `crc32` are those it was measured with, `declared` is the host's own figure.
+
+    `missing` says why it is left out; `transient` whether that reason may pass.
+    """
+
+    id: Any
+    source_key: str
+    name: str
+    modified: tuple[int, int]
+    declared: int
+    size: int | None
+    crc32: int | None
+    kept: bytes | None = None
+    missing: str | None = None
+    transient: bool = False
+
+    @property
+    def measured(self) -> bool:
+        return self.size is not None and self.crc32 is not None
+
+    def leave_out(self, error: Permanent | Retry) -> None:
+        """Note that the file could not be had after its own retries."""
+        self.missing = str(error)
+        self.transient = isinstance(error, Retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The media that one artifact asks for, in the order of the archive; `filename` is what a browser saves it as."""
+
+    project_id: Any
+    filename: str
+    media: list[Media]
+
+
+def select(context: Context, project_id: Any, kind: str, limits: Limits) -> Selection:
+    """Read the project and its media.
+
+    Raises Cancelled when the project is gone, Permanent for an unknown type, for a project without media of the type,
+    and for one that has too many or too large ones, and what the context raises.
+    """
+    if kind not in _KINDS:
+        raise Permanent(f"download_artifacts.type is {kind[:40]!r}, it must be one of {', '.join(_KINDS)}")
+    projects = context.read("SELECT name FROM public.projects WHERE id = %(id)s", {"id": project_id})
+    if not projects:
+        raise Cancelled("the project of this artifact no longer exists")
+    kinds = _KINDS[kind]
+    chosen = {"id": project_id, "kinds": None if kinds is None else list(kinds)}
+    # Counted first: too many are not to be read.
+    [(count,)] = context.read(_COUNT, chosen)
+    if count == 0:
+        raise Permanent(f"the project has no media of type {kind}: there is nothing to put into an archive")
+    limits.check_files(count, kind)
+    rows = context.read(_MEDIA, chosen)
+    names = Names(MISSING_NAME)
+    media = [_media(names, *row) for row in rows]
+    limits.check_bytes(sum(item.declared if item.size is None else item.size for item in media))
+    return Selection(project_id, archive_name(projects[0][0], kind), media)
+
+
+def _media(
+    names: Names,
+    id_: Any,
+    source_key: str | None,
+    filename: str | None,
+    created_at: datetime | None,
+    declared: int | None,
+    size: int | None,
+    crc32: int | None,
+) -> Media:
+    name = names.unique(entry_name(filename, source_key or ""))
+    # A ZIP's times have no zone: UTC, wherever the database's session is.
+    moment = created_at if created_at is None or created_at.tzinfo is None else created_at.astimezone(UTC)
+    return Media(id_, source_key or "", name, dos_time(moment), max(0, declared or 0), size, crc32)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An archive laid out: `sources` are the media of its first entries, in order; what is left out is in `missing`.
+
+    `storage_key` names exactly these bytes under exactly this file name.
+    """
+
+    filename: str
+    storage_key: str
+    layout: Layout
+    sources: list[Media]
+    missing: list[Media]
+
+    def manifest(self) -> dict[str, Any]:
+        """What went in and what was left out and why, for the row."""
+        return {
+            "recipe": RECIPE,
+            "files": [
+                {"media_id": str(item.id), "name": item.name, "size_bytes": item.size, "crc32": f"{item.crc32:08x}"}
+                for item in self.sources
+            ],
+            "missing": [{"media_id": str(item.id), "name": item.name, "reason": item.missing} for item in self.missing],
+        }
+
+
+def lay_out(selection: Selection, limits: Limits) -> Plan:
+    """Lay the archive out; all media must have been measured or be missing.
+
+    Raises TooLarge, and when every file is missing Permanent, or Retry where another attempt may find one.
+    """
+    present = [item for item in selection.media if item.missing is None]
+    missing = [item for item in selection.media if item.missing is not None]
+    if not present:
+        reason = f"none of the {len(missing)} files could be had; the first: {missing[0].missing}"
+        if any(item.transient for item in missing):
+            raise Retry(reason)
+        raise Permanent(reason)
+    entries = [_entry(item) for item in present]
+    if missing:
+        text = _missing_text(missing, len(selection.media))
+        latest = max(item.modified for item in selection.media)
+        entries.append(Entry(MISSING_NAME, len(text), zlib.crc32(text), latest, text))
+    layout = Layout(entries)
+    limits.check_bytes(layout.size)
+    digest = _digest(selection.filename, entries, present)
+    key = f"{PREFIX}{selection.project_id}/{digest}/{ascii_name(selection.filename)}"
+    return Plan(selection.filename, key, layout, present, missing)
+
+
+def _entry(item: Media) -> Entry:
+    assert item.size is not None
+    assert item.crc32 is not None
+    return Entry(item.name, item.size, item.crc32, item.modified, item.kept)
+
+
+def _digest(filename: str, entries: Sequence[Entry], present: Sequence[Media]) -> str:
+    """Of everything that decides the archive's bytes, and of where they come from: 128 bits in hex."""
+    digest = hashlib.sha256(f"{RECIPE}\0{filename}\n".encode())
+    for number, entry in enumerate(entries):
+        origin = f"{present[number].id}\0{present[number].source_key}" if number < len(present) else ""
+        digest.update(f"{entry.name}\0{entry.size}\0{entry.crc32}\0{entry.modified}\0{origin}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _missing_text(missing: Sequence[Media], total: int) -> bytes:
+    """MISSING.txt: for the customer, with the line ends that every editor shows. Reasons are the operator's: see manifest."""
+    lines = [f"{len(missing)} of {total} files could not be included in this archive:", ""]
+    return "\r\n".join([*lines, *(item.name for item in missing), ""]).encode()

@@ -1,0 +1,254 @@
+"""Moves an archive from the origin to the store: files are read side by side into parts, parts are sent side by side.
+
+The owner's thread opens parts in order, each as soon as a buffer is free, and writes into it what the archive holds of
+its own. Readers take files in order and fill the parts they fall into; long files are read in pieces where the origin
+serves ranges. A part that is full is sent, and its buffer is free again. Since parts are opened in order and files are
+taken in order, whoever waits, waits for something that is under way.
+
+Memory is `window` buffers of `part_bytes`, whatever the archive's size. Every file's CRC is checked against the one in
+its header before the last part can be finished.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from jobqueue.artifacts.crc import combine
+from jobqueue.artifacts.crew import Crew
+from jobqueue.artifacts.measure import READERS
+from jobqueue.artifacts.zip_layout import Literal
+from jobqueue.errors import Permanent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobqueue.artifacts.zip_layout import Layout
+
+_MIB: Final = 1024 * 1024
+
+BUFFER_BYTES: Final = 40 * _MIB
+"""Bytes that one archive holds at most: parts in work, and files kept from measuring."""
+
+SMALLEST_PART: Final = 5 * _MIB
+MOST_PARTS: Final = 10_000
+MOST_IN_FLIGHT: Final = 8
+
+# A file longer than this many parts is worth several connections.
+_SPLIT_PARTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """How an archive is cut: into `count` parts of `part_bytes`, the last one shorter, `window` of them in work at a time."""
+
+    part_bytes: int
+    count: int
+    window: int
+
+    @classmethod
+    def of(cls, archive_bytes: int, kept_bytes: int = 0) -> Sizing:
+        """The smallest parts that stores take, larger ones only where there would be too many.
+
+        Raises Permanent for an archive that cannot be sent within BUFFER_BYTES.
+        """
+        part = max(SMALLEST_PART, -(-archive_bytes // (MOST_PARTS * _MIB)) * _MIB)
+        if part > BUFFER_BYTES:
+            raise Permanent(
+                f"the archive would be {archive_bytes} bytes long, more than the {MOST_PARTS * BUFFER_BYTES} that can be"
+                f" sent in {MOST_PARTS} parts"
+            )
+        window = max(1, min(MOST_IN_FLIGHT, (BUFFER_BYTES - kept_bytes) // part))
+        count = max(1, -(-archive_bytes // part))
+        return cls(part, count, min(window, count))
+
+
+def is_long(size: int, sizing: Sizing) -> bool:
+    """Whether a file of `size` bytes is worth reading in pieces."""
+    return size > _SPLIT_PARTS * sizing.part_bytes
+
+
+class NotTheFile(Exception):
+    """The file of entry number `entry` is there and is not the one that was measured."""
+
+    def __init__(self, entry: int) -> None:
+        super().__init__(entry)
+        self.entry = entry
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    number: int
+    at: int
+    size: int
+    buffer: bytearray
+    empty: int
+
+
+class Transfer:
+    """One archive's way from the origin to the store.
+
+    `read(entry, start, end, sink, checkpoint)` gives bytes of an entry's file to `sink`; with `split`, long files are read
+    in pieces. `send(number, body, checkpoint)` sends a part, numbered from 1. Both are called from several threads, as
+    are `on_file`, once for each entry that is done, and `on_sent`, with the bytes of each part.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        sizing: Sizing,
+        *,
+        read: Callable[[int, int, int, Callable[[bytes], None], Callable[[], None]], None],
+        send: Callable[[int, bytearray, Callable[[], None]], None],
+        split: bool,
+        on_file: Callable[[], None],
+        on_sent: Callable[[int], None],
+    ) -> None:
+        self._layout = layout
+        self._sizing = sizing
+        self._read = read
+        self._send = send
+        self._split = split
+        self._on_file = on_file
+        self._on_sent = on_sent
+        self._free: deque[bytearray] = deque()
+        self._buffers = 0
+        self._open: dict[int, _Part] = {}
+        self._full: deque[_Part] = deque()
+        self._sent = 0
+        # The pieces of each entry that have been read: start, end, CRC-32.
+        self._checksums: dict[int, list[tuple[int, int, int]]] = {}
+
+    def run(self, checkpoint: Callable[[], None], tick: Callable[[], None]) -> None:
+        """Send every part. Raises NotTheFile, and what the callables raise; nothing is under way any more then."""
+        tasks = self._tasks()
+        with Crew(checkpoint, tick) as crew:
+            self._crew = crew
+            crew.start("archive-read", READERS, lambda: self._read_all(tasks))
+            crew.start("archive-send", self._sizing.window, self._send_all)
+            for number in range(self._sizing.count):
+                crew.watch_until(lambda: bool(self._free) or self._buffers < self._sizing.window)
+                self._open_part(number)
+            crew.watch_to_end()
+
+    def _open_part(self, number: int) -> None:
+        """Give a part a buffer and write what is not a file's into it."""
+        crew, sizing = self._crew, self._sizing
+        at = number * sizing.part_bytes
+        size = min(sizing.part_bytes, self._layout.size - at)
+        with crew.changed:
+            if self._free:
+                buffer = self._free.popleft()
+            else:
+                buffer = bytearray(sizing.part_bytes)
+                self._buffers += 1
+        written = 0
+        for piece in self._layout.pieces(at, at + size):
+            if isinstance(piece, Literal):
+                buffer[piece.at - at : piece.at - at + len(piece.data)] = piece.data
+                written += len(piece.data)
+        part = _Part(number, at, size, buffer, size - written)
+        with crew.changed:
+            self._open[number] = part
+            self._check_full(part)
+            crew.changed.notify_all()
+
+    def _check_full(self, part: _Part) -> None:
+        if part.empty == 0:
+            del self._open[part.number]
+            self._full.append(part)
+
+    # Readers
+
+    def _tasks(self) -> Iterator[tuple[int, int, int]]:
+        """What to read, in the order of the archive: entry, and the bytes of it."""
+        part_bytes = self._sizing.part_bytes
+        for index, entry in enumerate(self._layout.entries):
+            if entry.content is not None or entry.size == 0:
+                self._on_file()
+            elif not (self._split and is_long(entry.size, self._sizing)):
+                yield index, 0, entry.size
+            else:
+                at, start = self._layout.data_at(index), 0
+                while start < entry.size:
+                    end = min(entry.size, start + part_bytes - (at + start) % part_bytes)
+                    yield index, start, end
+                    start = end
+
+    def _read_all(self, tasks: Iterator[tuple[int, int, int]]) -> None:
+        while True:
+            with self._crew.changed:
+                task = next(tasks, None)
+            if task is None:
+                return
+            self._crew.checkpoint()
+            self._read_one(*task)
+
+    def _read_one(self, entry: int, start: int, end: int) -> None:
+        at = self._layout.data_at(entry) + start
+        crc32 = 0
+
+        def sink(data: bytes) -> None:
+            nonlocal at, crc32
+            crc32 = zlib.crc32(data, crc32)
+            self._fill(at, data)
+            at += len(data)
+
+        self._read(entry, start, end, sink, self._crew.checkpoint)
+        self._verify(entry, start, end, crc32)
+
+    def _fill(self, at: int, data: bytes) -> None:
+        """Copy `data` to where it stands in the archive, which may be in two parts or more."""
+        crew, view = self._crew, memoryview(data)
+        while view:
+            number = at // self._sizing.part_bytes
+            with crew.changed:
+                crew.wait_for(lambda number=number: number in self._open)  # type: ignore[misc]
+                part = self._open[number]
+            first = at - part.at
+            count = min(len(view), part.size - first)
+            part.buffer[first : first + count] = view[:count]
+            with crew.changed:
+                part.empty -= count
+                self._check_full(part)
+                if part.empty == 0:
+                    crew.changed.notify_all()
+            at, view = at + count, view[count:]
+
+    def _verify(self, entry: int, start: int, end: int, crc32: int) -> None:
+        wanted = self._layout.entries[entry]
+        with self._crew.changed:
+            pieces = self._checksums.setdefault(entry, [])
+            pieces.append((start, end, crc32))
+            if sum(last - first for first, last, _ in pieces) < wanted.size:
+                return
+            del self._checksums[entry]
+        whole = 0
+        for first, last, checksum in sorted(pieces):
+            whole = combine(whole, checksum, last - first)
+        if whole != wanted.crc32:
+            raise NotTheFile(entry)
+        self._on_file()
+
+    # Senders
+
+    def _send_all(self) -> None:
+        crew, sizing = self._crew, self._sizing
+        while True:
+            with crew.changed:
+                crew.wait_for(lambda: bool(self._full) or self._sent == sizing.count)
+                if self._sent == sizing.count:
+                    return
+                part = self._full.popleft()
+            crew.checkpoint()
+            body = part.buffer
+            if part.size < len(body):
+                del body[part.size :]
+            self._send(part.number + 1, body, crew.checkpoint)
+            self._on_sent(part.size)
+            with crew.changed:
+                self._sent += 1
+                self._free.append(part.buffer)
+                crew.changed.notify_all()

@@ -1,0 +1,202 @@
+"""No upload and no object is left that nothing names.
+
+An artifact notes in its own row under which key it is about to write, before it asks the store for anything, and the
+upload's id before the first part is sent. Whoever takes over after a crash aborts what is noted; rows that are over are
+cleaned by a sweep, and so are uploads that no row names, once they are old.
+
+While an artifact has its key noted and its lease, no other one builds the same archive: it waits and finds it built.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import IsolationLevel
+
+from jobqueue.artifacts.artifact_plan import PREFIX
+from jobqueue.errors import JobError, Snooze
+from jobqueue.observe.logging import get_logger
+from jobqueue.storage.multipart import abort, unfinished
+
+if TYPE_CHECKING:
+    from jobqueue.kernel import Context
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.storage.objects import Objects
+
+log = get_logger(__name__)
+
+_TWIN_SECONDS: Final = 5.0
+
+# An upload that no row names may belong to another database with the same bucket: it must be older than any that works.
+_ABANDONED_AFTER: Final = timedelta(days=1)
+_LIST_EVERY: Final = timedelta(hours=1)
+_SWEPT_AT_ONCE: Final = 50
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue upload ' || %(key)s, 0))"
+
+_BUILT_BY_ANOTHER = """
+SELECT EXISTS (SELECT FROM public.download_artifacts
+               WHERE upload_key = %(key)s AND id <> %(id)s AND status = 'GENERATING'
+                 AND lease_token IS NOT NULL AND lease_expires_at > now())
+"""
+
+_NAMED = """
+SELECT EXISTS (SELECT FROM public.download_artifacts WHERE storage_key = %(key)s)
+    OR EXISTS (SELECT FROM public.download_artifacts
+               WHERE upload_key = %(key)s AND id <> %(id)s AND status = 'GENERATING')
+"""
+
+
+class Uploads:
+    """What one attempt at an artifact does about uploads, its own and those of attempts before it."""
+
+    def __init__(self, context: Context, objects: Objects) -> None:
+        self._context = context
+        self._objects = objects
+        self._key: str | None = context.job.columns["upload_key"]
+        self._id: str | None = context.job.columns["upload_id"]
+
+    def note_key(self, key: str) -> None:
+        """Note where this artifact is about to write, after removing what an earlier attempt left behind.
+
+        Raises Snooze while another artifact builds the very same archive, and as `Context.write` and `Objects` do.
+        """
+        earlier = self._key
+        if earlier is not None and earlier != key:
+            self._clean(earlier)
+        self._context.write(lambda cursor: self._note_key(cursor, key))
+        if earlier == key:
+            # Only the holder of the key gets here: whatever is unfinished under it belongs to nobody.
+            remove_uploads(self._objects, key, self._id)
+        self._key, self._id = key, None
+
+    def note_id(self, upload_id: str) -> None:
+        """Note the upload, before its first part is sent, and abort others that were begun under the key: a beginning whose
+        answer was lost is made again, and the first one is known to nobody."""
+        self._context.write(lambda cursor: self._note_id(cursor, upload_id))
+        self._id = upload_id
+        assert self._key is not None
+        for upload in unfinished(self._objects, self._key):
+            if upload.key == self._key and upload.id != upload_id:
+                abort(self._objects, upload.key, upload.id)
+
+    def _note_id(self, cursor: psycopg.Cursor[Any], upload_id: str) -> None:
+        cursor.execute(
+            "UPDATE public.download_artifacts SET upload_id = %(upload)s WHERE id = %(id)s",
+            {"upload": upload_id, "id": self._context.job.id},
+        )
+
+    def _note_key(self, cursor: psycopg.Cursor[Any], key: str) -> None:
+        params = {"key": key, "id": self._context.job.id}
+        cursor.execute(_LOCK, params)
+        if cursor.execute(_BUILT_BY_ANOTHER, params).fetchone() == (True,):
+            raise Snooze("another artifact is building the same archive", _TWIN_SECONDS)
+        cursor.execute(
+            "UPDATE public.download_artifacts SET upload_key = %(key)s, upload_id = NULL WHERE id = %(id)s", params
+        )
+
+    def _clean(self, key: str) -> None:
+        upload_id = self._id
+        self._context.write(
+            lambda cursor: remove_if_unnamed(cursor, self._objects, key, upload_id, self._context.job.id)
+        )
+
+
+def remove_uploads(objects: Objects, key: str, upload_id: str | None) -> None:
+    """Abort the uploads of `key`: the one that was noted, and any that was begun and not yet noted."""
+    if upload_id is not None:
+        abort(objects, key, upload_id)
+    for upload in unfinished(objects, key):
+        if upload.key == key:
+            abort(objects, key, upload.id)
+
+
+def remove_if_unnamed(
+    cursor: psycopg.Cursor[Any], objects: Objects, key: str, upload_id: str | None, artifact_id: Any
+) -> None:
+    """Remove what an attempt at `artifact_id` left under `key`: its upload, and the object unless something names it."""
+    params = {"key": key, "id": artifact_id}
+    cursor.execute(_LOCK, params)
+    if upload_id is not None:
+        abort(objects, key, upload_id)
+    if cursor.execute(_BUILT_BY_ANOTHER, params).fetchone() == (False,):
+        remove_uploads(objects, key, None)
+    if cursor.execute(_NAMED, params).fetchone() == (False,):
+        objects.delete(key)
+
+
+class Sweeper:
+    """Removes what artifacts that are over left at the store. Works in a thread of its own: the store may be slow."""
+
+    def __init__(self, conninfo: str, objects: Objects) -> None:
+        self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:sweep")
+        self._objects = objects
+        self._thread: threading.Thread | None = None
+        self._listed_at = datetime.min.replace(tzinfo=UTC)
+
+    def start(self, _link: Link) -> None:
+        """Sweep in the background, unless that is under way."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+            self._thread.start()
+
+    def sweep(self) -> int:
+        """Clean up after artifacts that are over, and once an hour after what no row names; returns how many.
+
+        Raises psycopg.Error and as `Objects` does.
+        """
+        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+            # Whoever waited for the lock of a key must see what was noted meanwhile, whatever the database's default is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            count = self._sweep_rows(connection)
+            now = datetime.now(UTC)
+            if now - self._listed_at >= _LIST_EVERY:
+                self._listed_at = now
+                count += self._sweep_store(connection, now - _ABANDONED_AFTER)
+        return count
+
+    def _run(self) -> None:
+        try:
+            if count := self.sweep():
+                log.info("uploads_swept", count=count)
+        except (psycopg.Error, JobError) as error:
+            log.warning("upload_sweep_failed", error=str(error).strip())
+
+    def _sweep_rows(self, connection: psycopg.Connection[Any]) -> int:
+        rows = connection.execute(
+            """
+            SELECT id, upload_key, upload_id FROM public.download_artifacts
+            WHERE upload_key IS NOT NULL AND status NOT IN ('PENDING', 'GENERATING')
+            LIMIT %(limit)s
+            """,
+            {"limit": _SWEPT_AT_ONCE},
+        ).fetchall()
+        for id_, key, upload_id in rows:
+            with connection.transaction(), connection.cursor() as cursor:
+                remove_if_unnamed(cursor, self._objects, key, upload_id, id_)
+                cursor.execute(
+                    """
+                    UPDATE public.download_artifacts SET upload_key = NULL, upload_id = NULL
+                    WHERE id = %(id)s AND upload_key = %(key)s AND status NOT IN ('PENDING', 'GENERATING')
+                    """,
+                    {"id": id_, "key": key},
+                )
+        return len(rows)
+
+    def _sweep_store(self, connection: psycopg.Connection[Any], before: datetime) -> int:
+        """Abort uploads begun before `before` that no row names."""
+        count = 0
+        for upload in unfinished(self._objects, PREFIX):
+            if upload.begun >= before:
+                continue
+            named = connection.execute(
+                "SELECT EXISTS (SELECT FROM public.download_artifacts WHERE upload_key = %(key)s AND upload_id = %(id)s)",
+                {"key": upload.key, "id": upload.id},
+            ).fetchone()
+            if named == (False,):
+                abort(self._objects, upload.key, upload.id)
+                count += 1
+        return count

@@ -1,0 +1,51 @@
+"""The database of the command line: one connection for one command."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from jobqueue.cli.command_failures import misused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobqueue.admin.selection import Adopted
+    from jobqueue.kernel.database.limited import Connection
+    from jobqueue.settings import Settings
+
+
+@contextmanager
+def open_database(settings: Settings | None = None) -> Iterator[Connection]:
+    """Connect to DATABASE_URL for the length of the block; nothing is prepared, so that a transaction pooler will do.
+
+    Transactions are READ COMMITTED: what is looked at after a lock is as it is then, whatever the database's default is.
+
+    Raises ConfigurationError, and psycopg.OperationalError when the database cannot be reached.
+    """
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    from jobqueue.settings import load_settings
+
+    conninfo = (settings or load_settings()).conninfo
+    connection = psycopg.connect(
+        make_conninfo(conninfo, application_name="jobqueue:cli"), autocommit=True, prepare_threshold=None
+    )
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def find_queue(connection: Connection, name: str) -> Adopted:
+    """The queue of that name. Raises Stop, which lists those that exist, when there is none."""
+    from jobqueue.admin.inspector import list_queues
+
+    queues = list_queues(connection)
+    for queue in queues:
+        if queue.name == name:
+            return queue
+    names = ", ".join(queue.name for queue in queues) or "none: run `jobqueue migrate`"
+    raise misused(f"there is no queue {name!r}; the queues of this database are: {names}")

@@ -1,0 +1,185 @@
+"""An archive of everything, as a customer gets it: asked for by plain SQL, downloaded from the CDN, and verified."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+from uuid import UUID
+
+import urllib3
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from jobqueue.demo.result_table import size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from jobqueue.demo.demo_host import Artifact, Host
+    from jobqueue.demo.demo_sources import Source
+    from jobqueue.demo.demo_worker import Worker
+
+VERIFIED = "verified: every entry's CRC matches"
+
+_MISSING_NAME = "MISSING.txt"
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not in the archive, the manifest's reason, and whether the origin was known not to have it."""
+
+    name: str
+    reason: str
+    expected: bool
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What became of the archive: `problem` says why there is none, or what is wrong with it.
+
+    `files` counts the media inside, `size` the archive's bytes; `seconds` pass from the insert to the end of its job.
+    """
+
+    filename: str
+    url: str | None = None
+    files: int = 0
+    size: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    problem: str | None = None
+    seconds: float = 0
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it is whole: verified, and without any file that could have been had."""
+        return self.problem is None and all(item.expected for item in self.left_out)
+
+
+class WrongArchive(Exception):
+    """The archive is not what the row says; the message says where."""
+
+
+def build(
+    host: Host, found: Iterable[Source], absent: Iterable[str], worker: Worker, folder: Path, console: Console
+) -> Archive:
+    """Ask for an archive of `found` and of the keys `absent`, which the origin does not have; show progress; verify it.
+
+    The download is kept in `folder` while it is verified. Raises WorkerError as `Worker.follow` does.
+    """
+    project, media = host.offer(found, absent)
+    began = time.monotonic()
+    row = _await_end(host, host.download_all(project), worker, console)
+    seconds = time.monotonic() - began
+    filename = row.filename or "The archive"
+    if row.status != "READY" or row.cdn_url is None or row.manifest is None:
+        return Archive(filename, problem=row.error_message or f"the artifact is {row.status}", seconds=seconds)
+    problem = None
+    try:
+        with console.status("Verifying the archive"), tempfile.TemporaryFile(dir=folder) as file:
+            _download(row, file)
+            verify(file, row, row.manifest, media)
+    except (WrongArchive, zipfile.BadZipFile, urllib3.exceptions.HTTPError, OSError) as error:
+        problem = f"the archive cannot be verified: {error}"
+    left_out = tuple(
+        LeftOut(item["name"], item["reason"], media[UUID(item["media_id"])] is None) for item in row.manifest["missing"]
+    )
+    return Archive(filename, row.cdn_url, row.file_count or 0, row.size_bytes or 0, left_out, problem, seconds)
+
+
+def show(archive: Archive, console: Console) -> None:
+    """Print what became of it."""
+    said = [f"[bold]Download all:[/] {escape(archive.filename)}"]
+    if archive.url is not None:
+        said[0] += f", {archive.files} files, {size(archive.size)}, built in {archive.seconds:.1f} s"
+    said += [f"  left out: {escape(item.name)}: {escape(item.reason)}" for item in archive.left_out]
+    said.append(f"  [red]{escape(archive.problem)}[/]" if archive.problem else f"  [green]{VERIFIED}[/]")
+    console.print()
+    for line in said:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _await_end(host: Host, artifact: UUID, worker: Worker, console: Console) -> Artifact:
+    """Show the progress that the row tells until the archive is there or has failed."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("Download all"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[doing]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("Download all", total=None, doing="")
+        for row in worker.follow(lambda: host.artifact(artifact)):
+            files = f", {row.files_done} of {row.files_total} files" if row.files_total else ""
+            bar.update(
+                task,
+                completed=row.bytes_done or 0,
+                total=row.bytes_total,
+                doing=f"{row.phase or row.status.lower()}{files}",
+            )
+            if row.ended:
+                break
+    return row
+
+
+def _download(row: Artifact, file: IO[bytes]) -> None:
+    """Copy what the CDN serves to `file`. Raises WrongArchive when it is served as something else than a whole archive."""
+    assert row.cdn_url is not None
+    with (
+        urllib3.PoolManager(retries=False, timeout=30) as http,
+        http.request("GET", row.cdn_url, preload_content=False) as answer,
+    ):
+        kind, disposition = answer.headers.get("Content-Type"), answer.headers.get("Content-Disposition", "")
+        if answer.status != 200 or kind != "application/zip" or not disposition.startswith("attachment;"):
+            raise WrongArchive(f"{row.cdn_url} answers {answer.status} with type {kind}, disposition {disposition!r}")
+        shutil.copyfileobj(answer, file, _CHUNK)
+    if file.tell() != row.size_bytes:
+        raise WrongArchive(f"it has {file.tell()} bytes, its row says {row.size_bytes}")
+
+
+def verify(file: IO[bytes], row: Artifact, manifest: Mapping[str, Any], media: Mapping[UUID, Source | None]) -> None:
+    """Compare the archive with its own checksums, with the manifest and with the originals.
+
+    Raises WrongArchive, saying what differs first, and zipfile.BadZipFile for what is no archive at all.
+    """
+    listed, missing = manifest["files"], manifest["missing"]
+    names = [item["name"] for item in listed] + ([_MISSING_NAME] if missing else [])
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise WrongArchive(f"the CRC of {damaged} does not match")
+        entries = archive.infolist()
+        if [entry.filename for entry in entries] != names:
+            raise WrongArchive(f"its entries are {[entry.filename for entry in entries]}, expected {names}")
+        told_missing = archive.read(_MISSING_NAME).decode().splitlines()[2:] if missing else []
+    if told_missing != [item["name"] for item in missing]:
+        raise WrongArchive(f"{_MISSING_NAME} names {told_missing}, the manifest {missing}")
+    if len(listed) != row.file_count or len(listed) + len(missing) != len(media):
+        raise WrongArchive(
+            f"its row counts {row.file_count} files, its manifest {len(listed)}, its project {len(media)}"
+        )
+    for entry, item in zip(entries, listed, strict=False):  # MISSING.txt comes last and has no original
+        told = (item["size_bytes"], int(item["crc32"], 16))
+        if (entry.file_size, entry.CRC) != told:
+            raise WrongArchive(f"{entry.filename} has another size or CRC than the manifest says")
+        source = media[UUID(item["media_id"])]
+        if source is None or _measured(source.path) != told:
+            raise WrongArchive(f"{entry.filename} is not the original")
+
+
+def _measured(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file."""
+    count = crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            count, crc = count + len(chunk), zlib.crc32(chunk, crc)
+    return count, crc

@@ -1,0 +1,148 @@
+"""The host's side: plain SQL, as an application in any language would write it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import class_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import psycopg
+
+    from jobqueue.demo.demo_sources import Source
+
+_TERMINAL = ("completed", "failed", "cancelled")
+_ARTIFACT_TERMINAL = ("READY", "FAILED", "CANCELLED")
+_PROJECT = "Demo pictures"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the host reads back for one file once its job has ended."""
+
+    file_id: uuid.UUID
+    job_id: uuid.UUID
+    status: str
+    error_message: str | None
+    seconds: float | None
+    width: int | None
+    height: int | None
+    display_url: str | None
+    thumb_url: str | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What the host reads of an archive it asked for; `cdn_url` and what follows it are there once it is READY."""
+
+    status: str
+    error_message: str | None
+    phase: str | None
+    files_done: int | None
+    files_total: int | None
+    bytes_done: int | None
+    bytes_total: int | None
+    cdn_url: str | None
+    filename: str | None
+    size_bytes: int | None
+    file_count: int | None
+    manifest: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its state does not change any more."""
+        return self.status in _ARTIFACT_TERMINAL
+
+
+class Host:
+    """An application with one group of files, over a connection in autocommit mode."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._group = uuid.uuid4()
+
+    def publish(self, sources: Iterable[Source]) -> dict[uuid.UUID, Source]:
+        """Insert each file and its job, in one transaction; returns the files' ids."""
+        files = {uuid.uuid4(): source for source in sources}
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO auction_files (id, asset_group_id, source_key, original_name, mime_type, bytes)"
+                " VALUES (%s, %s, %s, %s, %s, %s)",
+                [
+                    (file_id, self._group, source.key, source.name, source.mime_type, source.size)
+                    for file_id, source in files.items()
+                ],
+            )
+            cursor.executemany("INSERT INTO publish_jobs (file_id) VALUES (%s)", [(file_id,) for file_id in files])
+        return files
+
+    def progress(self) -> dict[str, int]:
+        """Jobs of the group by status."""
+        rows = self._connection.execute(
+            "SELECT status, count(*) FROM publish_jobs JOIN auction_files AS f ON f.id = file_id"
+            " WHERE f.asset_group_id = %s GROUP BY status",
+            (self._group,),
+        )
+        return {str(status): int(count) for status, count in rows}
+
+    def results(self) -> list[Row]:
+        """Where each file of the group stands now, in order of completion."""
+        with self._connection.cursor(row_factory=class_row(Row)) as cursor:
+            return cursor.execute(
+                "SELECT f.id AS file_id, j.id AS job_id, j.status, j.error_message, f.width, f.height,"
+                " extract(epoch FROM j.completed_at - j.started_at)::float8 AS seconds, f.display_url, f.thumb_url"
+                " FROM auction_files AS f JOIN publish_jobs AS j ON j.file_id = f.id"
+                " WHERE f.asset_group_id = %s ORDER BY j.completed_at",
+                (self._group,),
+            ).fetchall()
+
+    def offer(
+        self, sources: Iterable[Source], absent: Iterable[str]
+    ) -> tuple[uuid.UUID, dict[uuid.UUID, Source | None]]:
+        """Insert a project with these media, and with those of the keys `absent`, in one transaction.
+
+        Returns the project's id, and by the ids of its media their sources; None for absent ones.
+        """
+        project = uuid.uuid4()
+        offered: list[tuple[uuid.UUID, str, str, int | None, Source | None]] = [
+            *((uuid.uuid4(), source.key, source.name, source.size, source) for source in sources),
+            *((uuid.uuid4(), key, key, None, None) for key in absent),
+        ]
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute("INSERT INTO projects (id, name) VALUES (%s, %s)", (project, _PROJECT))
+            # A time of its own for each row: archives are in the order of created_at.
+            cursor.executemany(
+                "INSERT INTO project_media (id, project_id, kind, source_key, filename, bytes, created_at)"
+                " VALUES (%s, %s, 'PHOTO', %s, %s, %s, clock_timestamp())",
+                [(media_id, project, key, name, size) for media_id, key, name, size, _ in offered],
+            )
+        return project, {media_id: source for media_id, _, _, _, source in offered}
+
+    def download_all(self, project: uuid.UUID) -> uuid.UUID:
+        """Ask for an archive of all media of `project`; returns the artifact's id."""
+        artifact = uuid.uuid4()
+        self._connection.execute(
+            "INSERT INTO download_artifacts (id, project_id, type) VALUES (%s, %s, 'ALL')", (artifact, project)
+        )
+        return artifact
+
+    def artifact(self, artifact: uuid.UUID) -> Artifact:
+        """Where an archive stands now. Raises LookupError for an id that is not there."""
+        with self._connection.cursor(row_factory=class_row(Artifact)) as cursor:
+            row = cursor.execute(
+                "SELECT status, error_message, phase, files_done, files_total, bytes_done, bytes_total,"
+                " cdn_url, filename, size_bytes, file_count, manifest FROM download_artifacts WHERE id = %s",
+                (artifact,),
+            ).fetchone()
+        if row is None:
+            raise LookupError(f"there is no artifact {artifact}")
+        return row
+
+
+def ended(progress: dict[str, int]) -> int:
+    """How many jobs are in a state that does not change any more."""
+    return sum(progress.get(status, 0) for status in _TERMINAL)

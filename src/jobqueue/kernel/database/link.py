@@ -1,0 +1,169 @@
+"""One connection of one loop: opened when needed, reopened after a loss, never waited on for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import IsolationLevel, errors
+from psycopg.adapt import Loader
+
+from jobqueue.kernel.database.prepared import Prepared
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
+
+# What a loop answers with patience: the server is away, restarting, or closed this connection.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+
+# What a transaction pooler answers when a prepared statement landed on another server connection.
+_POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+
+
+def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
+    """Switch prepared statements off on a new connection that leads to a pooler, and leave no transaction open.
+
+    A pooler answers with a process id of its own invention at the start, and statements reach another process. Behind it
+    a prepared statement's name may mean what another client prepared: the wrong statement would run, without an error.
+    """
+    answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if answering != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
+    if not connection.autocommit:
+        connection.rollback()
+
+
+def cut(connection: psycopg.Connection[Any]) -> None:
+    """Shut the connection's socket down, from another thread than the one that waits for its answer and then stops waiting."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
+        peer.shutdown(socket.SHUT_RDWR)
+
+
+# The kernel's statements take rows by an index, in its order. In a table that is still small the planner would rather read
+# and sort all of it, and keep that plan until somebody analyzes a table that has become large.
+BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
+
+# A statement of ours may wait for a lock and then look at what its holder did, in a trigger or a function: it relies on READ
+# COMMITTED, and a role or a database may have another default.
+_DEFAULT_ISOLATION = b"SELECT current_setting('default_transaction_isolation')"
+_READ_COMMITTED = (
+    b"SELECT set_config('default_transaction_isolation', 'read committed', false)"
+    b" WHERE current_setting('default_transaction_isolation') <> 'read committed'"
+)
+
+
+class _Jsonb(Loader):
+    """Payloads come with every job, and the standard way guesses at an encoding that is known."""
+
+    _decode = staticmethod(json.JSONDecoder().raw_decode)
+
+    def load(self, data: Buffer) -> Any:
+        return self._decode(str(data, "utf-8"))[0]
+
+
+class Link:
+    """An autocommit connection without session state, for one thread. `name` shows as its application_name.
+
+    Every statement is a READ COMMITTED transaction, whatever the database's default is.
+
+    `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: the planner is
+    kept from other ways, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
+    cutting the socket (see `cut_if_stuck`), because a peer that went silent never answers at all.
+    """
+
+    def __init__(
+        self, conninfo: str, name: str, *, prepare: bool = True, by_index: bool = False, timeout: float = 30.0
+    ) -> None:
+        self._conninfo = psycopg.conninfo.make_conninfo(
+            conninfo, application_name=f"jobqueue:{name}", client_encoding="utf8"
+        )
+        self._prepare = prepare
+        self._by_index = by_index
+        self._timeout = timeout
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._prepared: Prepared | None = None
+        self._begins = False
+        self._busy_since: float | None = None
+        self.opened = 0
+
+    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
+        if self._connection is None or self._connection.closed:
+            connection = psycopg.connect(
+                self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
+            )
+            connection.adapters.register_loader("jsonb", _Jsonb)
+            # A connection can fall silent before its first answer: from here on it is watched.
+            self._connection, self._busy_since = connection, time.monotonic()
+            try:
+                self._prepare_session(connection)
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                self._busy_since = None
+            self.opened += 1
+        return self._connection
+
+    def _prepare_session(self, connection: psycopg.Connection[Any]) -> None:
+        if self._prepare:
+            forbid_prepared_behind_pooler(connection)
+        if connection.prepare_threshold is None:
+            self._prepared = None
+            # No session is ours here: where the default is another one, each statement's transaction says what it is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            self._begins = connection.execute(_DEFAULT_ISOLATION).fetchone() != ("read committed",)
+            return
+        connection.execute(_READ_COMMITTED)
+        if self._by_index:
+            connection.execute(BY_INDEX)
+        self._prepared = Prepared(connection)
+
+    def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement in its own transaction and return its rows.
+
+        Raises psycopg.OperationalError or InterfaceError when the connection is lost: whether the statement was
+        committed is then unknown.
+        """
+        try:
+            return self._fetch(query, params)
+        except _POOLED:
+            self._prepare = False
+            self.close()
+            return self._fetch(query, params)
+
+    def _fetch(self, query: bytes, params: dict[str, Any] | None) -> list[tuple[Any, ...]]:
+        connection = self.connection()
+        self._busy_since = time.monotonic()
+        try:
+            if self._prepared is not None:
+                return self._prepared.fetch(query, params or {})
+            with connection.transaction() if self._begins else nullcontext():
+                # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+                cursor = connection.execute(query, params or {})
+                return cursor.fetchall() if cursor.description else []
+        except BaseException:
+            if connection.closed or connection.broken:
+                self.close()
+            raise
+        finally:
+            self._busy_since = None
+
+    def cut_if_stuck(self, now: float) -> bool:
+        """Shut the socket down, from another thread, when a statement has had no answer for the timeout."""
+        since, connection = self._busy_since, self._connection
+        if since is None or connection is None or now - since < self._timeout:
+            return False
+        cut(connection)
+        return True
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()

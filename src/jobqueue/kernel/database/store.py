@@ -1,0 +1,256 @@
+"""Runs the kernel's statements for one queue: the only module that knows their parameters and their rows."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
+
+from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
+from jobqueue.kernel.queue import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import psycopg
+
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.queue import JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a claim from the floors would not see. `next_delayed` is in seconds from now, None when nothing is delayed."""
+
+    heads: list[int | None]
+    found: list[int]
+    next_delayed: float | None
+    suspects: bool
+    oldest_running: int
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Jobs by state, each counted to COUNT_CAP and no further, and the age in seconds of the oldest that is due."""
+
+    due: int
+    delayed: int
+    processing: int
+    failed: int
+    oldest_due: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job taken away from a worker that stopped renewing; `failed` when no attempt is left."""
+
+    id: JobId
+    locked_by: str
+    failed: bool
+
+
+# How long a rescue waits for a lock: less than it takes to look for deadlocks, and when jobs are rescued one by one
+# hardly at all, and in all for so many seconds.
+_PATIENCE = "500ms"
+_LITTLE_PATIENCE = "20ms"
+_SINGLY_FOR = 5.0
+
+_LEASE = attrgetter("id", "renewed_at")
+
+
+class UnknownQueue(LookupError):
+    """No table was adopted under this name."""
+
+
+def describe(link: Link, name: str) -> Description:
+    """The queue's table and words. Raises UnknownQueue when nothing was adopted under `name`."""
+    rows = link.fetch(statement("describe_queue"), {"name": name})
+    if not rows:
+        raise UnknownQueue(
+            f"there is no queue {name!r}: run `jobqueue migrate`, or SELECT jobqueue.adopt('schema.table')"
+        )
+    return Description(name, *rows[0])
+
+
+class Store:
+    """The statements of one queue. Every method is one statement and one transaction, unless it takes a cursor."""
+
+    def __init__(self, description: Description, columns: tuple[str, ...] = ()) -> None:
+        self.description = description
+        self._columns = columns
+        self._sql = Statements(description, columns)
+
+    # Claiming
+
+    def claim(
+        self, link: Link, lanes: tuple[list[int], list[int]], limit: int, token: UUID, worker: str, lease: float
+    ) -> list[tuple[int, Job]]:
+        """Lease up to `limit` due jobs; returns (position, job) pairs in the order in which to run them."""
+        params = {"priorities": lanes[0], "floors": lanes[1], "token": token, "worker": worker, "lease": lease}
+        return self._leased(link, self._sql("claim_jobs", limit), params, token)
+
+    def claim_suspect(self, link: Link, token: UUID, worker: str, lease: float) -> list[tuple[int, Job]]:
+        """Lease one suspect, if one is due."""
+        return self._leased(link, self._sql("claim_suspect"), {"token": token, "worker": worker, "lease": lease}, token)
+
+    def _leased(self, link: Link, query: bytes, params: dict[str, Any], token: UUID) -> list[tuple[int, Job]]:
+        # The lease runs from a moment after this one, so what is held is always believed to be held for less.
+        before = time.monotonic()
+        name, columns = self.description.name, self._columns
+        leased = [
+            (
+                position,
+                Job(
+                    name, id_, token, priority, retry_count, max_retries, crash_count, max(0.0, waited),
+                    dict(zip(columns, values, strict=True)) if columns else {}, before,
+                ),
+            )
+            for id_, priority, position, retry_count, max_retries, crash_count, waited, *values in link.fetch(query, params)
+        ]  # fmt: skip
+        leased.sort(key=lambda pair: (-pair[1].priority, pair[0]))
+        return leased
+
+    def release_claim(self, link: Link, token: UUID) -> int:
+        """Give back a claim whose answer was lost on the way; returns how many jobs it had leased."""
+        return len(link.fetch(self._sql("release_claim"), {"token": token}))
+
+    def survey(
+        self,
+        link: Link,
+        lanes: tuple[list[int], list[int]],
+        gaps: tuple[list[int], list[int]],
+        back: float | None = None,
+    ) -> Survey:
+        """Look, without locking, at what a claim would not see. `back` as Lookback gives it, for delayed jobs."""
+        params = {"priorities": lanes[0], "floors": lanes[1], "lows": gaps[0], "highs": gaps[1], "back": back}
+        return Survey(*link.fetch(self._sql("survey_queue"), params)[0])
+
+    def mark(self, link: Link) -> int:
+        """A transaction number above that of everybody who has drawn a position before."""
+        return int(link.fetch(statement("mark_position"))[0][0])
+
+    def promote(self, link: Link, back: float | None = None) -> int:
+        """Make delayed jobs whose time has come due; returns how many (at most 1,000 a call). `back` as Lookback gives it."""
+        return int(link.fetch(self._sql("promote_jobs"), {"back": back})[0][0])
+
+    # Holding
+
+    def renew(self, link: Link, held: Sequence[Job], lease: float) -> dict[JobId, bool]:
+        """Extend leases; returns the ids that are still held, and whether each was extended: one whose row somebody
+        has locked is not."""
+        return dict(link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease}))
+
+    def holds(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+        """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
+        return self._finds(cursor, "hold_job", {"id": job.id, "token": job.token})
+
+    def find_recorded(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+        """Jobs that have ended under the leases given: a holder whose answer was lost learns so that it was heard."""
+        return {row[0] for row in link.fetch(self._sql("find_completed"), _pairs(jobs))}
+
+    # Recording outcomes: each returns the ids that were still held and are now recorded
+
+    def complete(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+        return {row[0] for row in link.fetch(self._sql("complete_jobs"), _pairs(jobs))}
+
+    def complete_within(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+        """Record success inside the caller's transaction; the row stays locked until it ends. False: the lease is lost."""
+        return self._finds(cursor, "complete_jobs", _pairs([job]))
+
+    def find_completed(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+        """Whether an earlier attempt to record this holder's outcome was committed although its answer was lost."""
+        return self._finds(cursor, "find_completed", _pairs([job]))
+
+    def _finds(self, cursor: psycopg.Cursor[Any], name: str, params: dict[str, Any]) -> bool:
+        # Planned each time: in a host's session the planner is free to read a small table from end to end, and would keep
+        # that plan when it has become large.
+        return cursor.execute(self._sql(name), params, prepare=False).fetchone() is not None
+
+    def retry(
+        self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]
+    ) -> dict[JobId, bool]:
+        """Record failed attempts; returns for each id recorded whether it has failed for good."""
+        params = _pairs(jobs, delays=delays, errors=errors)
+        return dict(link.fetch(self._sql("retry_jobs"), params))
+
+    def fail(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
+        return {row[0] for row in link.fetch(self._sql("fail_jobs"), _pairs(jobs, errors=errors))}
+
+    def cancel(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
+        return {row[0] for row in link.fetch(self._sql("cancel_jobs"), _pairs(jobs, errors=errors))}
+
+    def snooze(self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]) -> set[JobId]:
+        params = _pairs(jobs, delays=delays, errors=errors)
+        return {row[0] for row in link.fetch(self._sql("snooze_jobs"), params)}
+
+    def release(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+        return {row[0] for row in link.fetch(self._sql("release_jobs"), _pairs(jobs))}
+
+    # Keeping
+
+    def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
+        """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it.
+
+        A job that comes back coalesces, and so may have to wait for a host that is enqueuing its twin. It is passed over
+        then: nobody's open transaction keeps other jobs from being rescued.
+        """
+        params = {"lease": lease, "back": back, "ids": None, "patience": _PATIENCE}
+        try:
+            return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), params)]
+        except errors.LockNotAvailable:
+            return self._rescue_singly(link, params)
+
+    def _rescue_singly(self, link: Link, params: dict[str, Any]) -> list[Rescued]:
+        rescued: list[Rescued] = []
+        deadline = time.monotonic() + _SINGLY_FOR
+        for (id_,) in link.fetch(self._sql("list_lost"), params):
+            with suppress(errors.LockNotAvailable):
+                single = {**params, "ids": [id_], "patience": _LITTLE_PATIENCE}
+                rescued += [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), single)]
+            if time.monotonic() > deadline:
+                break
+        return rescued
+
+    def expire(self, link: Link, workers: Sequence[str]) -> int:
+        """End the leases of workers that are gone, at most 500 a call; returns how many."""
+        return int(link.fetch(self._sql("expire_leases"), {"names": list(workers)})[0][0])
+
+    def lease_orphans(self, link: Link, lease: float) -> int:
+        """Give rows in progress without a lease one to end in; returns how many."""
+        return int(link.fetch(self._sql("lease_orphans"), {"lease": lease})[0][0])
+
+    def measure(self, link: Link, lanes: tuple[list[int], list[int]]) -> Depth:
+        """Depth by state and the age of the oldest due job."""
+        row = link.fetch(self._sql("measure_queue"), {"priorities": lanes[0], "floors": lanes[1]})[0]
+        due, delayed, processing, failed = (min(int(n), COUNT_CAP) for n in row[:4])
+        return Depth(due, delayed, processing, failed, float(row[4]))
+
+
+def _pairs(jobs: Sequence[Job], **more: Sequence[Any]) -> dict[str, Any]:
+    """Parallel arrays in the order of ids, as the statements expect them. Of two leases on one job the later comes last:
+    it is the one that counts. The order also keeps statements that lock the same rows from deadlocking.
+
+    Ids and tokens are written as the text of an array: the driver's own way costs more than the statement itself does.
+    """
+    if more:
+        order = sorted(range(len(jobs)), key=lambda n: _LEASE(jobs[n]))
+        jobs = [jobs[n] for n in order]
+        more = {name: [values[n] for n in order] for name, values in more.items()}
+    else:
+        jobs = sorted(jobs, key=_LEASE)
+    # The jobs of one claim share one token object.
+    texts: dict[int, str] = {}
+    tokens = []
+    for job in jobs:
+        token = job.token
+        text = texts.get(id(token))
+        if text is None:
+            text = texts[id(token)] = str(token)
+        tokens.append(text)
+    return {"ids": "{" + ",".join([str(job.id) for job in jobs]) + "}", "tokens": "{" + ",".join(tokens) + "}", **more}

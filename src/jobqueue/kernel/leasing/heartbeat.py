@@ -1,0 +1,106 @@
+"""The heartbeat: renews leases on its own connection, first to start and last to stop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.kernel.database.statements import statement
+from jobqueue.kernel.leasing.presence import BEAT_EVERY
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.leasing.leases import Leases
+    from jobqueue.kernel.meter import Meter
+
+log = get_logger(__name__)
+
+# Every retry anywhere looks like a lease that was taken away: they are asked about this often at most, in seconds.
+_CHECK_EVERY = 0.25
+
+
+class Heartbeat(Loop):
+    """Renews each lease four times in its length or more often, and shows the process in jobqueue.workers.
+
+    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining, presence.
+    """
+
+    name = "heartbeat"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        stores: dict[str, Store],
+        leases: Leases,
+        introduce: Callable[[], dict[str, Any]],
+    ) -> None:
+        super().__init__(link, meter)
+        self._stores = stores
+        self._leases = leases
+        self._introduce = introduce
+        self._interval = leases.lease_seconds / 4
+        self._asked = False
+        self._due_at = time.monotonic()
+        self._renewed_at = -1e9
+        self._checked_at = -1e9
+
+    @property
+    def current(self) -> bool:
+        """Whether leases were renewed lately: only then may this process judge that others were not."""
+        return time.monotonic() - self._renewed_at < self._leases.lease_seconds / 2
+
+    def check(self) -> None:
+        """Ask about every lease soon: somebody says that one was revoked."""
+        self._asked = True
+        self.wake()
+
+    def beat(self) -> None:
+        """Show this process now."""
+        self._due_at = time.monotonic()
+        self.wake()
+
+    def turn(self) -> float:
+        now = time.monotonic()
+        due = now >= self._due_at
+        asked = self._asked and now - self._checked_at >= _CHECK_EVERY
+        if asked:
+            self._asked, self._checked_at = False, now
+        if asked or due:
+            # A lease claimed a moment ago needs no renewal: most short jobs never see one.
+            self._renew(0.0 if asked else self._interval * 0.5)
+            self._renewed_at = now
+        if due:
+            self.meter.metrics.heartbeat_delay_seconds.set(now - self._due_at)
+            self._due_at = now + min(BEAT_EVERY, self._interval)
+            row, sent_at = self._introduce(), time.monotonic()
+            self.link.fetch(statement("beat_worker"), row)
+            self._leases.seen(sent_at, present=row["presence"] is not None)
+        until = min(self._due_at, self._checked_at + _CHECK_EVERY) if self._asked else self._due_at
+        return max(0.0, until - time.monotonic())
+
+    def lost(self) -> None:
+        # What was not renewed or shown is so as soon as that is possible.
+        self._due_at = min(self._due_at, time.monotonic())
+        self._asked = True
+
+    def _renew(self, seconds: float) -> None:
+        for queue, jobs in self._leases.older_than(seconds).items():
+            sent_at = time.monotonic()
+            still_held = self._stores[queue].renew(self.link, jobs, self._leases.lease_seconds)
+            for job in self._leases.renewed(jobs, still_held, sent_at):
+                # An outcome on the way ends the lease as well.
+                if not job.ended:
+                    log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
+
+    def last(self) -> None:
+        try:
+            self.link.fetch(statement("forget_worker"), {"name": self._introduce()["name"]})
+        except Exception as error:  # noqa: BLE001 - the row is for people to look at; leaving it costs nothing
+            log.debug("worker_row_left", error=str(error).strip())

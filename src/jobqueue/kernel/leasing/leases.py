@@ -1,0 +1,99 @@
+"""The leases that this process holds, and the rule that stops a holder before somebody else may take over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.errors import Interrupted, LeaseLost
+from jobqueue.kernel.leasing.presence import GONE_AFTER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from jobqueue.kernel.queue import Job, JobId
+
+# A lease that has not been renewed for this part of its length is no longer acted on, and neither is any when the worker
+# has not shown itself for this part of the time after which it may be taken for gone. The rest is for the steps that
+# cannot be stopped half-way: a request under way, a transaction that is committing.
+_ACTED_ON = 0.75
+
+
+class Leases:
+    """Jobs held by this process, with the time of each one's last successful renewal.
+
+    All times are time.monotonic(): a lease is believed to run from the moment before the claim or renewal was sent.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self.lease_seconds = lease_seconds
+        self._held: dict[tuple[str, JobId], Job] = {}
+        self._changed = threading.Condition()
+        self._seen_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            # Claimed again by this very process: whoever still works under the earlier lease has lost it.
+            earlier = self._held.get((job.queue, job.id))
+            if earlier is not None:
+                earlier.lost = True
+            self._held[job.queue, job.id] = job
+
+    def drop(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            key = (job.queue, job.id)
+            if self._held.get(key) is job:
+                del self._held[key]
+
+    def older_than(self, seconds: float) -> dict[str, list[Job]]:
+        """Jobs that were renewed `seconds` ago or earlier, by queue."""
+        before = time.monotonic() - seconds
+        by_queue: dict[str, list[Job]] = {}
+        for job in list(self._held.values()):
+            if job.renewed_at <= before and not job.lost:
+                by_queue.setdefault(job.queue, []).append(job)
+        return by_queue
+
+    def renewed(self, jobs: Iterable[Job], still_held: Mapping[JobId, bool], sent_at: float) -> list[Job]:
+        """Take in a renewal's answer (see Store.renew); returns the jobs whose lease turned out to be lost."""
+        lost = []
+        with self._changed:
+            for job in jobs:
+                if still_held.get(job.id):
+                    job.renewed_at = sent_at
+                elif job.id not in still_held and self._held.get((job.queue, job.id)) is job:
+                    job.lost = True
+                    lost.append(job)
+            self._changed.notify_all()
+        return lost
+
+    def seen(self, sent_at: float, *, present: bool) -> None:
+        """This process has shown itself; unless it is `present`, nobody can take it for gone."""
+        with self._changed:
+            self._seen_at = sent_at if present else None
+            self._changed.notify_all()
+
+    def is_fresh(self, job: Job) -> bool:
+        now, seen_at = time.monotonic(), self._seen_at
+        if seen_at is not None and now - seen_at >= GONE_AFTER * _ACTED_ON:
+            return False
+        return now - job.renewed_at < self.lease_seconds * _ACTED_ON
+
+    def guard(self, job: Job, interrupted: threading.Event) -> None:
+        """Return when `job` may be acted on. Waits while renewals get no answer: nobody may touch the world meanwhile.
+
+        Raises LeaseLost when somebody else has the job, Interrupted when the worker is shutting down.
+        """
+        while True:
+            if interrupted.is_set():
+                raise Interrupted("the worker is shutting down")
+            if job.lost:
+                raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
+            if self.is_fresh(job):
+                return
+            with self._changed:
+                self._changed.wait(0.25)

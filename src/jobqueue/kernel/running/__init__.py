@@ -1,0 +1,1 @@
+"""From a leased job to its recorded outcome."""

@@ -1,0 +1,225 @@
+"""One completer a process: records outcomes in batches, and does not forget one while the database is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from jobqueue.kernel.database.link import LOST
+from jobqueue.kernel.loop import Loop
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.leasing.leases import Leases
+    from jobqueue.kernel.meter import Meter
+    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.running.outcome import Outcome, Verb
+
+log = get_logger(__name__)
+
+_LARGEST_BATCH = 1_000
+
+# Seconds after which an outcome whose row was locked by somebody else is sent again.
+_DEFERRED_FOR = 2.0
+
+# More outcomes than this waiting to be recorded stop the claimer: memory is bounded while the database is away.
+MOST_UNRECORDED = 2_000
+
+_REPORTED = {
+    "complete": "completed",
+    "retry": "retried",
+    "fail": "failed",
+    "cancel": "cancelled",
+    "snooze": "released",
+    "release": "released",
+    "lost": "lease_lost",
+}
+
+
+class Completer(Loop):
+    """Takes outcomes from the job threads and writes them.
+
+    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes may wait than before.
+    """
+
+    name = "complete"
+
+    def __init__(
+        self,
+        link: Link,
+        meter: Meter,
+        stores: dict[str, Store],
+        leases: Leases,
+        entered: Callable[[str], None],
+        eased: Callable[[], None],
+    ) -> None:
+        super().__init__(link, meter)
+        self._stores = stores
+        self._leases = leases
+        self._entered = entered
+        self._eased = eased
+        self._outcomes: deque[Outcome] = deque()
+        self._batch: list[Outcome] = []
+        self._deferred: list[tuple[float, Outcome]] = []
+        self._unanswered = False
+        self._empty = threading.Condition()
+
+    @property
+    def unrecorded(self) -> int:
+        return len(self._outcomes) + len(self._batch) + len(self._deferred)
+
+    def submit(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        # Looking first costs a tenth of waking: the loop clears the flag before it looks for outcomes.
+        if not self._wake.is_set():
+            self.wake()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything submitted is recorded; returns whether it is."""
+        self.wake()
+        with self._empty:
+            return self._empty.wait_for(lambda: self.unrecorded == 0, timeout)
+
+    def turn(self) -> float:
+        # An unfinished batch is what the last turn could not record: the same statements are sent again, and a row
+        # that was recorded after all no longer matches its token.
+        take = self._outcomes.popleft
+        for _ in range(min(_LARGEST_BATCH - len(self._batch), len(self._outcomes))):
+            self._batch.append(take())
+        if self._deferred:
+            now = time.monotonic()
+            self._batch += [outcome for at, outcome in self._deferred if at <= now]
+            self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
+        try:
+            self._record()
+        finally:
+            self._eased()
+        self._unanswered = False
+        if self._outcomes:
+            return 0.0
+        with self._empty:
+            self._empty.notify_all()
+        return _DEFERRED_FOR if self._deferred else 60.0
+
+    def lost(self) -> None:
+        self._unanswered = True
+
+    def _record(self) -> None:
+        groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
+        for outcome in self._batch:
+            groups.setdefault((outcome.job.queue, outcome.verb, outcome.recorded), []).append(outcome)
+        left = list(groups.items())
+        while left:
+            (queue, verb, recorded), outcomes = left.pop(0)
+            if recorded or verb == "lost":
+                results: dict[JobId, str] = {outcome.job.id: _REPORTED[verb] for outcome in outcomes}
+            else:
+                results = self._recorded(self._stores[queue], verb, outcomes)
+            ended = outcomes
+            if self._deferred:
+                deferred = {id(outcome) for _, outcome in self._deferred}
+                ended = [outcome for outcome in outcomes if id(outcome) not in deferred]
+            if verb in ("retry", "snooze", "release"):
+                self._entered(queue)
+            self._leases.drop([outcome.job for outcome in ended])
+            # These must not be sent again when a later group loses the connection.
+            self._batch = [outcome for _, waiting in left for outcome in waiting]
+            self._report(queue, ended, results)
+
+    def _recorded(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
+        """Send a group; when the database refuses it (a host's trigger or constraint may), one at a time.
+
+        What is refused alone is a failed attempt, and when that cannot be written either it is left to its lease:
+        one row that cannot be changed must not keep the others from being recorded. A row that somebody holds locked is
+        tried again later, while its lease is renewed.
+        """
+        try:
+            return self._send(store, verb, outcomes)
+        except psycopg.errors.LockNotAvailable:
+            if len(outcomes) > 1:
+                return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
+            log.warning(
+                "outcome_waits", queue=outcomes[0].job.queue, job_id=str(outcomes[0].job.id), reason="row locked"
+            )
+            self._deferred.append((time.monotonic() + _DEFERRED_FOR, outcomes[0]))
+            return {}
+        except LOST:
+            raise
+        except psycopg.Error as error:
+            if len(outcomes) > 1:
+                return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
+            [outcome] = outcomes
+            log.exception("outcome_refused", queue=outcome.job.queue, job_id=str(outcome.job.id), outcome=verb)
+            if verb != "complete":
+                return {}
+            reason = error.diag.message_primary or str(error).strip()
+            outcome.verb, outcome.error = "retry", f"the database refused to record the job's completion: {reason}"
+            return self._recorded(store, "retry", outcomes)
+
+    def _send(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
+        jobs = [outcome.job for outcome in outcomes]
+        errors = [outcome.error or "" for outcome in outcomes]
+        delays = [outcome.delay for outcome in outcomes]
+        match verb:
+            case "retry":
+                return {
+                    id_: "failed" if failed else "retried"
+                    for id_, failed in store.retry(self.link, jobs, delays, errors).items()
+                }
+            case "fail":
+                recorded = store.fail(self.link, jobs, errors)
+            case "cancel":
+                recorded = store.cancel(self.link, jobs, errors)
+            case "snooze":
+                recorded = store.snooze(self.link, jobs, delays, errors)
+            case "release":
+                recorded = store.release(self.link, jobs)
+            case _:
+                recorded = store.complete(self.link, jobs)
+        if self._unanswered and len(recorded) < len(jobs):
+            # The answer that was lost may have been a yes. (Jobs that are pending again have no token left to tell by.)
+            recorded |= store.find_recorded(self.link, [job for job in jobs if job.id not in recorded])
+        return dict.fromkeys(recorded, _REPORTED[verb])
+
+    def _report(self, queue: str, outcomes: list[Outcome], results: dict[JobId, str]) -> None:
+        counts: dict[str, int] = {}
+        speaks = log.is_enabled("info")
+        self.meter.ended(queue, [outcome.seconds for outcome in outcomes])
+        for outcome in outcomes:
+            job = outcome.job
+            result = results.get(job.id, "lease_lost")
+            counts[result] = counts.get(result, 0) + 1
+            if outcome.stages:
+                self.meter.staged(queue, outcome.stages)
+            if speaks:
+                log.info(
+                    "job_finished",
+                    queue=queue,
+                    job_id=str(job.id),
+                    attempt=job.attempt,
+                    outcome=result,
+                    duration_ms=round(outcome.seconds * 1000, 1),
+                    stages={name: round(seconds * 1000, 1) for name, seconds in outcome.stages.items()},
+                    **({"error": outcome.error} if outcome.error else {}),
+                )
+        for result, count in counts.items():
+            self.meter.finished(queue, result, count)
+
+    def last(self) -> None:
+        """Record what is left, for as long as the drain leaves time; what cannot be recorded is left to the leases."""
+        deadline = time.monotonic() + 5.0
+        while self.unrecorded and time.monotonic() < deadline:
+            try:
+                self.turn()
+            except LOST as error:
+                log.warning("outcomes_unrecorded", count=self.unrecorded, error=str(error).strip())
+            if self.unrecorded:
+                time.sleep(0.1)

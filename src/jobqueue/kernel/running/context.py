@@ -1,0 +1,184 @@
+"""What a handler is given besides its job: checkpoints, stages, and fenced transactions."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
+
+from jobqueue.backoff import Reconnect
+from jobqueue.errors import LeaseLost, Snooze
+from jobqueue.kernel.database.link import LOST
+from jobqueue.kernel.running.commit_in_doubt import Doubt
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Mapping
+
+    import psycopg
+
+    from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.leasing.leases import Leases
+    from jobqueue.kernel.queue import Job
+    from jobqueue.kernel.running.transactions import Transactions
+
+
+_LOST_LEASE = "the lease was lost: somebody else has the job, or it was cancelled"
+
+# Seconds between two attempts to write while something else has to end first.
+_NOT_YET = 0.5
+
+
+class _NotYet(Exception):
+    """Somebody holds the job's row locked, or the server is not done with a commit: what the handler did is kept, and
+    recorded as soon as that is possible."""
+
+
+@contextmanager
+def _not_yet_when_locked() -> Iterator[None]:
+    try:
+        yield
+    except errors.LockNotAvailable as error:
+        raise _NotYet from error
+
+
+class Context:
+    """The handler's side of one attempt at a job. Not for use after the handler has returned."""
+
+    __slots__ = ("_draining", "_interrupted", "_leases", "_store", "_transactions", "committed", "job", "stages")
+
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        leases: Leases,
+        transactions: Transactions,
+        interrupted: threading.Event,
+        draining: threading.Event,
+    ) -> None:
+        self.job = job
+        self.stages: dict[str, float] = {}
+        self.committed = False
+        self._store = store
+        self._leases = leases
+        self._transactions = transactions
+        self._interrupted = interrupted
+        self._draining = draining
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker was asked to stop: a handler with a good place to pause may raise Interrupted there."""
+        return self._draining.is_set()
+
+    def checkpoint(self) -> None:
+        """Call between steps, and before every step that others can see.
+
+        Returns when the job may be acted on; waits while the database gives no answer about the lease. Raises LeaseLost
+        when somebody else has the job or it was cancelled, Interrupted when the worker is shutting down.
+        """
+        self._leases.guard(self.job, self._interrupted)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a step of the work under `name`; the same name twice adds up."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
+
+    def read(self, query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of one query, in a transaction of its own. Waits for the database, and raises, as `commit` does."""
+        found: list[tuple[Any, ...]] = []
+
+        def select(cursor: psycopg.Cursor[Any]) -> None:
+            found[:] = cursor.execute(query.encode(), params).fetchall()
+
+        self._transact(select)
+        return found
+
+    def write(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
+        """Run `effects` in a transaction that commits only while this holder has the job, and once; the job goes on.
+
+        `effects` may be called again when a transaction was lost and did not happen, so it must not change anything but
+        the database. Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises; Snooze when the
+        server crashed or was replaced during the commit, and nobody can know whether that happened: the job runs again
+        then, uncharged.
+        """
+        doubt: Doubt | None = None
+
+        def fenced(cursor: psycopg.Cursor[Any]) -> None:
+            nonlocal doubt
+            if doubt is not None:
+                match doubt.settle(cursor.connection):
+                    case "committed":
+                        return
+                    case "in progress":
+                        raise _NotYet
+                    case None:
+                        raise Snooze("the database crashed or was replaced during a commit that may have happened", 0.0)
+                    case "aborted":
+                        doubt = None
+            self._bound(cursor)
+            with _not_yet_when_locked():
+                held = self._store.holds(cursor, self.job)
+            if not held:
+                raise LeaseLost(_LOST_LEASE)
+            effects(cursor)
+            doubt = Doubt(cursor.connection)
+
+        self._transact(fenced)
+
+    def commit(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
+        """Run `effects` and complete the job in one transaction: both happen, exactly once, or neither.
+
+        `effects` may be called again as by `write`. The handler returns after this. Raises LeaseLost or Interrupted as
+        `checkpoint` does, and whatever `effects` raises; nothing is committed then, unless the answer to a COMMIT was lost
+        and the lease or the time to drain ended before it could be asked for again.
+        """
+        attempts = 0
+
+        def fenced(cursor: psycopg.Cursor[Any]) -> None:
+            nonlocal attempts
+            attempts += 1
+            self._bound(cursor)
+            with _not_yet_when_locked():
+                held = self._store.complete_within(cursor, self.job)
+            # An earlier commit may have happened although its answer was lost, and is seen by the outcome that it left.
+            if not held and attempts > 1 and self._store.find_completed(cursor, self.job):
+                return
+            if not held:
+                raise LeaseLost(_LOST_LEASE)
+            # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+            effects(cursor)
+
+        self._transact(fenced)
+        self.committed = True
+
+    def _bound(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Have the server end this transaction when its client stands still in it for a lease.
+
+        It holds the job's row locked, and a client that was stopped or cut off would keep everybody else from the job.
+        """
+        milliseconds = str(int(self._leases.lease_seconds * 1000))
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [milliseconds])
+
+    def _transact(self, work: Callable[[psycopg.Cursor[Any]], None]) -> None:
+        """Run `work` in a transaction, again and again while the database is away and the lease may be acted on."""
+        reconnect = Reconnect()
+        while True:
+            self.checkpoint()
+            try:
+                with self._transactions.begin() as cursor:
+                    work(cursor)
+                return
+            except _NotYet:
+                self._interrupted.wait(_NOT_YET)
+            except (errors.QueryCanceled, errors.LockNotAvailable):
+                # The server is there and gave this work up: that is a failed attempt, not an absence to sit out.
+                raise
+            except (*LOST, errors.IdleInTransactionSessionTimeout):
+                self._interrupted.wait(reconnect.next())

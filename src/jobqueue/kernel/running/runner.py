@@ -1,0 +1,86 @@
+"""Runs one job: calls the handler and turns what it returns or raises into an outcome."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
+from jobqueue.kernel.running.outcome import Outcome
+from jobqueue.observe.logging import attach, detach, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.running.context import Context
+    from jobqueue.kernel.running.outcome import Verb
+
+log = get_logger(__name__)
+
+# Longer messages are cut: the column is for people, the log has the rest.
+_LONGEST_ERROR = 2_000
+
+# Seconds. Whatever an origin asks for in Retry-After, the job is tried again within a month.
+_LONGEST_DELAY = 30 * 86_400.0
+
+
+class Runner:
+    """Runs jobs of all queues, in whatever thread it is called. `redact` removes secrets from error messages."""
+
+    def __init__(self, queues: dict[str, Queue], redact: Callable[[str], str]) -> None:
+        self._queues = queues
+        self._redact = redact
+
+    def run(self, job: Job, context: Context) -> Outcome:
+        """Run the handler. Never raises: every way a handler can end has an outcome."""
+        queue = self._queues[job.queue]
+        began = time.perf_counter()
+        attach(job.log_fields)
+        try:
+            verb, error, delay = self._attempt(queue, job, context)
+        finally:
+            detach()
+        took = time.perf_counter() - began
+        if error is None:
+            return Outcome(job, verb, None, 0.0, took, context.stages, context.committed)
+        message = _storable(self._redact(error))
+        return Outcome(
+            job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, context.stages, context.committed
+        )
+
+    def _attempt(self, queue: Queue, job: Job, context: Context) -> tuple[Verb, str | None, float]:
+        try:
+            queue.handler(job, context)
+        except BaseException as error:
+            if context.committed:
+                # The effects and the outcome are in the database; what came after cannot undo them.
+                log.error("handler_failed_after_commit", exc_info=error)
+                return "complete", None, 0.0
+            return self._outcome(queue, job, error)
+        return "complete", None, 0.0
+
+    def _outcome(self, queue: Queue, job: Job, error: BaseException) -> tuple[Verb, str | None, float]:
+        match error:
+            case Permanent():
+                return "fail", str(error), 0.0
+            case Snooze():
+                return "snooze", str(error), error.seconds
+            case Cancelled():
+                return "cancel", str(error), 0.0
+            case Interrupted():
+                return "release", str(error), 0.0
+            case LeaseLost():
+                return "lost", str(error), 0.0
+            case Retry():
+                after = queue.backoff.delay(job.retry_count) if error.after is None else error.after
+                return "retry", str(error), after
+            case _:
+                log.error("handler_raised", exc_info=error)
+                text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                return "retry", text, queue.backoff.delay(job.retry_count)
+
+
+def _storable(message: str) -> str:
+    """The message as a text column takes it: no NUL, nothing that is not Unicode, not too long."""
+    return message.replace("\0", "").encode(errors="replace").decode()[:_LONGEST_ERROR]

@@ -1,0 +1,112 @@
+"""Connections for handlers' own transactions: lent to one at a time, tried before, and never waited on for ever."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
+
+from jobqueue.kernel.database.link import cut, forbid_prepared_behind_pooler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds that a connection is waited for, and then its sign of life.
+_WAIT = 5.0
+_SIGN_OF_LIFE = 10.0
+
+# More connections than this are no use: the transactions of handlers are short.
+_MOST = 8
+
+
+class Transactions:
+    """A pool that opens up to `size` connections as they are needed, at least two.
+
+    Every transaction says that it is READ COMMITTED: one that locks and then looks must see what was committed while it waited
+    for the lock, and a role's or a database's default may be a snapshot that is older.
+
+    A transaction that has not ended after `timeout` seconds is given up by cutting its socket (see `cut_if_stuck`): a peer
+    that went silent never answers, and a handler would wait for it for ever.
+    """
+
+    def __init__(self, conninfo: str, size: int, *, pooled: bool = False, timeout: float = 60.0) -> None:
+        self._timeout = timeout
+        self._pooled = pooled
+        self._busy: dict[psycopg.Connection[Any], float] = {}
+        self._pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
+            psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:handler"),
+            min_size=0,
+            max_size=max(2, min(size, _MOST)),
+            kwargs={"prepare_threshold": None if pooled else 5},
+            configure=self._configure,
+            check=self._check,
+            max_idle=60.0,
+            open=False,
+            name="jobqueue",
+        )
+
+    def open(self) -> None:
+        """Begin to lend connections; returns at once, whether the database can be reached or not."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        self._pool.close(timeout=1.0)
+
+    @contextmanager
+    def begin(self) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
+        """A cursor in a transaction that commits at the end of the block, or is rolled back when it raises.
+
+        Raises psycopg.OperationalError when no connection can be had or it is lost: whether a commit under way happened is
+        then unknown. Raises psycopg.InternalError when a statement failed and the block passed over that.
+        """
+        connection = self._pool.getconn(timeout=_WAIT)
+        try:
+            # A connection of a pool ends its transaction at the end of its block, and stays open.
+            with self._watched(connection, self._timeout), connection, connection.cursor() as cursor:
+                yield cursor
+                _refuse_silence(connection)
+        finally:
+            self._pool.putconn(connection)
+
+    def cut_if_stuck(self, now: float) -> bool:
+        """Shut down, from another thread, the sockets of transactions that have taken too long; returns whether there were any."""
+        stuck = [connection for connection, until in list(self._busy.items()) if now >= until]
+        for connection in stuck:
+            cut(connection)
+        return bool(stuck)
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        # The driver says it with every BEGIN: the session is left as it was, for others behind a pooler.
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        if self._pooled:
+            return
+        with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
+            forbid_prepared_behind_pooler(connection)
+
+    def _check(self, connection: psycopg.Connection[Any]) -> None:
+        with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
+            ConnectionPool.check_connection(connection)
+
+    @contextmanager
+    def _watched(self, connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+        self._busy[connection] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._busy.pop(connection, None)
+
+
+def _refuse_silence(connection: psycopg.Connection[Any]) -> None:
+    """Raise where the driver's COMMIT would do nothing, in silence."""
+    match connection.info.transaction_status:
+        case TransactionStatus.UNKNOWN:
+            raise psycopg.OperationalError("the connection was lost, and that was passed over")
+        case TransactionStatus.INERROR:
+            raise psycopg.InternalError(
+                "a statement failed and that was passed over: the transaction cannot be committed"
+            )

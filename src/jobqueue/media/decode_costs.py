@@ -1,0 +1,112 @@
+"""What decoding a picture holds in memory, estimated from its header.
+
+Every figure here was measured as the growth of peak resident size while one picture was rendered (libvips 8.18.7,
+24-megapixel sources of each kind); `bench/media/memory.py --estimates` prints estimate beside measurement again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobqueue.media import loaders, picture_headers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyvips
+
+_SAMPLE_BYTES = {
+    "uchar": 1,
+    "char": 1,
+    "ushort": 2,
+    "short": 2,
+    "uint": 4,
+    "int": 4,
+    "float": 4,
+    "double": 8,
+    "complex": 8,
+    "dpcomplex": 16,
+}
+
+# The display variant in memory, its encoder and the thumb, bytes per display pixel. With alpha libwebp packs a second,
+# lossless picture.
+_ENCODE, _ENCODE_ALPHA = 12, 47
+
+# Source rows that the resize keeps in flight, per unit of shrink: 740 rows were seen at 3.75.
+_ROWS = 220
+
+# Threads' stacks, read buffers, tables; and what all of it is multiplied by against the difference between pictures.
+_CONSTANT, _MARGIN = 6_000_000, 1.15
+
+# The AV1 decoder's frames and the conversions behind it, bytes a pixel: 16 (4:2:0) to 19 (4:4:4) with everything, 27
+# above 8 bits.
+_AVIF, _AVIF_DEEP = 17, 23
+
+# The program that decodes HEIC beside this process, bytes a pixel.
+_HEIC = 10
+
+# GIF: the canvas as RGBA, the palette frame, and libvips' copy.
+_GIF = 5
+
+
+def sample_bits(image: pyvips.Image) -> int:
+    """Bits that one sample of `image` takes in memory: 8, 16, 32 or more."""
+    return 8 * _SAMPLE_BYTES[image.format]
+
+
+def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: int) -> int:
+    """Upper estimate of the bytes that rendering the picture at `path` takes at its peak, beside the process itself.
+
+    `image` is its header as libvips opened it; `display_size` is the longer side of the largest variant, pixels.
+    """
+    pixels = image.width * image.height
+    sample = sample_bits(image) // 8
+    row = image.width * image.bands * sample
+    shrink = max(max(image.width, image.height) / display_size, 1.0)
+    display = pixels / shrink**2
+    whole = 0  # held until the last byte is decoded
+    in_flight = 0  # rows on their way from a decoder that yields them one by one to the resize
+    mapped = 0  # formats whose decoder wants the whole file
+    match format_:
+        case "jpeg":
+            if _whole_frame(image):
+                whole = _coefficients(path, pixels, image.bands)
+            reduced = loaders.dct_shrink(image.width, image.height, display_size)
+            in_flight = _rows(image, shrink / reduced) * row // reduced
+        case "png" if _whole_frame(image):
+            whole = pixels * image.bands * sample
+        case "png":
+            in_flight = _rows(image, shrink) * row
+        case "tiff":
+            whole = picture_headers.tiff_blocks(path, image.width, image.height, row)
+            in_flight = _rows(image, shrink) * row
+        case "gif":
+            whole, mapped = _GIF * pixels, path.stat().st_size
+        case "webp":
+            traits = picture_headers.webp_traits(path)
+            whole = pixels * (4 * traits.lossless + traits.alpha + 5 * traits.animated)
+            mapped = path.stat().st_size
+        case "heic":
+            whole = _HEIC * pixels
+        case "avif":
+            whole, mapped = pixels * (_AVIF_DEEP if sample > 1 else _AVIF), path.stat().st_size
+    encode = display * (_ENCODE_ALPHA if image.hasalpha() else _ENCODE)
+    return int(_MARGIN * (whole + in_flight + encode)) + mapped + _CONSTANT
+
+
+def _rows(image: pyvips.Image, shrink: float) -> int:
+    return min(int(image.height), int(_ROWS * shrink))
+
+
+def _whole_frame(image: pyvips.Image) -> bool:
+    """Whether a JPEG (progressive, or its components in separate scans) or a PNG (interlaced) is only ready at its end."""
+    return bool(image.get_typeof("interlaced")) and bool(image.get("interlaced"))
+
+
+def _coefficients(path: Path, pixels: int, bands: int) -> int:
+    """Bytes of a JPEG's whole-frame coefficients: two for each sample of each component, subsampled or not."""
+    factors = picture_headers.jpeg_sampling(path)
+    if not factors:
+        return 2 * pixels * bands
+    widest, tallest = max(h for h, _ in factors), max(v for _, v in factors)
+    return int(2 * pixels * sum(h * v for h, v in factors) / (widest * tallest))

@@ -1,0 +1,33 @@
+"""publish_status catches up with files that could not follow their job.
+
+The trigger on publish_jobs (sql/0002_publishing.sql) skips a file that somebody holds locked, so that a host's open
+transaction never stops a claim. Such a file still says `processing` when its job has gone on; this finds it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobqueue.kernel.database.link import Link
+
+_FOLLOW = b"""
+WITH behind AS MATERIALIZED (
+    SELECT f.id, latest.status
+    FROM public.auction_files AS f
+    CROSS JOIN LATERAL (
+        SELECT j.status FROM public.publish_jobs AS j
+        WHERE j.file_id = f.id ORDER BY j.updated_at DESC NULLS LAST LIMIT 1) AS latest
+    WHERE f.publish_status = 'processing' AND latest.status IN ('pending', 'failed', 'cancelled')
+    LIMIT 500
+    FOR NO KEY UPDATE OF f SKIP LOCKED)
+UPDATE public.auction_files AS f
+SET publish_status = jobqueue.publish_status(behind.status, f.thumb_url), updated_at = now()
+FROM behind
+WHERE f.id = behind.id
+"""
+
+
+def follow(link: Link) -> None:
+    """Set publish_status of files that say `processing` although no job of theirs is. At most 500 a call."""
+    link.fetch(_FOLLOW)

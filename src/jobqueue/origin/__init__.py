@@ -1,0 +1,1 @@
+"""The origin of source files: whole files for pictures, ranges of them for artifacts."""

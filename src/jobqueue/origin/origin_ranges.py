@@ -1,0 +1,280 @@
+"""The origin as archives read it: a file once to measure it, and then any range of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import urllib3
+from urllib3 import exceptions as faults
+
+from jobqueue.errors import Permanent, Retry
+from jobqueue.net.download import CHUNK_BYTES, Limits
+from jobqueue.net.download_watch import Watch
+from jobqueue.net.http_answers import refusal, validator
+from jobqueue.net.http_pool import describe, while_waiting
+from jobqueue.net.patience import Patience, patiently
+from jobqueue.origin.origin_client import Origin, check_source_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from urllib3 import BaseHTTPResponse
+
+# No single file takes longer than this, in seconds; slow ones are caught by their rate long before.
+_LONGEST_SECONDS: Final = 12 * 3600.0
+
+
+class Changed(Exception):
+    """The file is not the one that was measured: its recorded size and CRC must be forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A file that was read whole: its size in bytes and its CRC-32."""
+
+    size: int
+    crc32: int
+
+
+class Source(Origin):
+    """Reads files of the origin for archives, each with its own retries. Thread-safe.
+
+    Every method calls `checkpoint` several times a second, and whatever that raises ends it. They raise Permanent for a
+    file that cannot be had, Retry when its retries are used up, Changed when it is not what was measured.
+    """
+
+    def __init__(self, endpoint: str, secret: str, *, pool_size: int, limits: Limits | None = None) -> None:
+        super().__init__(endpoint, secret, limits=limits or Limits(total_seconds=_LONGEST_SECONDS), pool_size=pool_size)
+        refusals = {
+            **self._wording.refusals,
+            400: f"the origin {self.host} does not accept this source_key (400): check project_media.source_key",
+        }
+        self._wording = dataclasses.replace(self._wording, refusals=refusals)
+        self._ranges: bool | None = None
+
+    def measure(self, key: str, *, checkpoint: Callable[[], None], on_chunk: Callable[[bytes, int], None]) -> Measured:
+        """Read the whole file. `on_chunk` gets each piece with its offset; an offset of 0 means that it starts (over)."""
+        check_source_key(key)
+        measuring = _Measuring(on_chunk)
+        patience = Patience(checkpoint)
+        while True:
+            before = measuring.size
+            try:
+                self._measure(key, measuring, checkpoint)
+            except Retry as fault:
+                patience.wait(fault, gained=measuring.size - before)
+            else:
+                return Measured(measuring.size, measuring.crc32)
+
+    def read(
+        self,
+        key: str,
+        start: int,
+        end: int,
+        size: int,
+        *,
+        checkpoint: Callable[[], None],
+        sink: Callable[[bytes], None],
+    ) -> None:
+        """Give bytes `start` to `end` of the file, which has `size` of them, to `sink`, in order and each once."""
+        check_source_key(key)
+        patience = Patience(checkpoint)
+        position = start
+
+        def pass_on(data: bytes) -> None:
+            nonlocal position
+            sink(data)
+            position += len(data)
+
+        while position < end:
+            before = position
+            try:
+                self._read(key, position, end, size, checkpoint, pass_on)
+            except Retry as fault:
+                patience.wait(fault, gained=position - before)
+
+    def probe(self, key: str, size: int, *, checkpoint: Callable[[], None]) -> None:
+        """Ask whether the file is there, without reading it."""
+        check_source_key(key)
+        patiently(lambda: self._probe(key, size, checkpoint), checkpoint)
+
+    def serves_ranges(self, key: str, size: int, *, checkpoint: Callable[[], None]) -> bool:
+        """Whether a long file may be read in pieces; asks once, with one request for `key`."""
+        if self._ranges is None:
+            self.probe(key, size, checkpoint=checkpoint)
+        return self._ranges is True
+
+    def _probe(self, key: str, size: int, checkpoint: Callable[[], None]) -> None:
+        watch = Watch(self.limits, self._wording.peer, checkpoint)
+        with self._answer(key, {"Range": "bytes=0-0"} if size else {}, watch) as response:
+            self._check_answer(response, key, 0, size, ranged=size > 0)
+
+    def _measure(self, key: str, measuring: _Measuring, checkpoint: Callable[[], None]) -> None:
+        """One attempt, from where the last one ended if the origin makes that safe."""
+        watch = Watch(self.limits, self._wording.peer, checkpoint)
+        headers = {}
+        if measuring.size and measuring.validator:
+            headers = {"Range": f"bytes={measuring.size}-", "If-Range": measuring.validator}
+        with self._answer(key, headers, watch) as response:
+            if response.status == HTTPStatus.OK:
+                self._check_plain(response)
+                measuring.begin(_length(response), validator(response))
+            elif headers and response.status in (
+                HTTPStatus.PARTIAL_CONTENT,
+                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            ):
+                where = _content_range(response)
+                if where is None or where != (measuring.size, measuring.total or where[1]):
+                    measuring.begin(None, None)
+                    raise Retry(f"{self._wording.peer} answered another range than it was asked for")
+                measuring.total = where[1]
+            else:
+                raise refusal(response, self.url(key), self._wording)
+            self._stream(response, watch, measuring.append)
+        if measuring.total is not None and measuring.size != measuring.total:
+            raise Retry(f"{self._wording.peer} sent {measuring.size} of {measuring.total} bytes")
+
+    def _read(
+        self,
+        key: str,
+        start: int,
+        end: int,
+        size: int,
+        checkpoint: Callable[[], None],
+        sink: Callable[[bytes], None],
+    ) -> None:
+        """One attempt at bytes `start` to `end`."""
+        watch = Watch(self.limits, self._wording.peer, checkpoint)
+        whole = start == 0 and end == size
+        with self._answer(key, {} if whole else {"Range": f"bytes={start}-{end - 1}"}, watch) as response:
+            skip = self._check_answer(response, key, start, size, ranged=not whole)
+            left = end - start
+
+            def pass_on(data: bytes) -> bool:
+                nonlocal skip, left
+                if skip:
+                    skip, data = max(0, skip - len(data)), data[skip:]
+                data = data[:left] if len(data) > left else data
+                left -= len(data)
+                if data:
+                    sink(data)
+                return left > 0
+
+            self._stream(response, watch, pass_on)
+        if left:
+            raise Retry(f"{self._wording.peer} sent a part of the file only: {left} bytes are missing")
+
+    def _check_answer(self, response: BaseHTTPResponse, key: str, start: int, size: int, *, ranged: bool) -> int:
+        """How many bytes of the body come before `start`; raises when it is no answer, or of another file.
+
+        Learns, from the answer to a request that was `ranged`, whether the origin serves ranges.
+        """
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            where = _content_range(response)
+            if where is not None and where[1] != size:
+                raise Changed
+            if where is None or where[0] != start:
+                self._ranges = False
+                raise Retry(f"{self._wording.peer} answered another range than it was asked for")
+            if self._ranges is None:
+                self._ranges = True
+            return 0
+        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise Changed
+        if response.status != HTTPStatus.OK:
+            raise refusal(response, self.url(key), self._wording)
+        self._check_plain(response)
+        if _length(response) not in (None, size):
+            raise Changed
+        if ranged:
+            self._ranges = False
+        return start
+
+    def _check_plain(self, response: BaseHTTPResponse) -> None:
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise Permanent(f"{self._wording.peer} sent the file compressed ({coding[:20]}) although asked not to")
+
+    @contextmanager
+    def _answer(self, key: str, headers: Mapping[str, str], watch: Watch) -> Iterator[BaseHTTPResponse]:
+        """The answer to one request; its connection is kept only when its body was read to the end."""
+        peer, limits = self._wording.peer, self.limits
+        with while_waiting(watch.waiting):
+            watch.begin_request()
+            try:
+                response = self._pool.request(
+                    "GET",
+                    self.url(key),
+                    headers={**self._headers, "Accept-Encoding": "identity", **headers},
+                    preload_content=False,
+                    redirect=False,
+                    timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
+                    pool_timeout=limits.read_seconds,
+                )
+            except faults.LocationValueError as error:
+                raise Permanent(f"{peer} cannot be asked: its address is not a valid one") from error
+            except faults.HTTPError as error:
+                raise Retry(describe(error, peer)) from error
+            try:
+                yield response
+            finally:
+                response.close()
+                # Closing alone would keep the pool one connection short for ever.
+                response.release_conn()
+
+    def _stream(self, response: BaseHTTPResponse, watch: Watch, sink: Callable[[bytes], bool]) -> None:
+        """Give the body to `sink` piece by piece, to its end or until `sink` returns False and more would come."""
+        watch.begin_body()
+        more = True
+        try:
+            # After the last byte one more read finds the end, which gives the connection back for the next request.
+            while (data := response.read1(CHUNK_BYTES, decode_content=False)) and more:
+                watch.received(len(data))
+                more = sink(data)
+                watch.before_more()
+        except faults.HTTPError as error:
+            raise Retry(describe(error, self._wording.peer)) from error
+
+
+class _Measuring:
+    """What has been read of a file so far."""
+
+    def __init__(self, on_chunk: Callable[[bytes, int], None]) -> None:
+        self._on_chunk = on_chunk
+        self.begin(None, None)
+
+    def begin(self, total: int | None, strong_validator: str | None) -> None:
+        self.total = total
+        self.validator = strong_validator
+        self.size = 0
+        self.crc32 = 0
+
+    def append(self, data: bytes) -> bool:
+        self._on_chunk(data, self.size)
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.size += len(data)
+        return True
+
+
+def _length(response: BaseHTTPResponse) -> int | None:
+    """The length that the answer states for its body; None where it does not."""
+    if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+        return None
+    stated = response.headers.get("Content-Length", "")
+    return int(stated) if re.fullmatch("[0-9]{1,18}", stated) else None
+
+
+def _content_range(response: BaseHTTPResponse) -> tuple[int, int] | None:
+    """First byte and size of the file, from Content-Range; (size, size) where the range lies behind its end."""
+    stated = response.headers.get("Content-Range", "")
+    if match := re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", stated):
+        return int(match[1]), int(match[2])
+    if match := re.fullmatch(r"bytes \*/([0-9]{1,18})", stated):
+        return int(match[1]), int(match[1])
+    return None

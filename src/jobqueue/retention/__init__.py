@@ -1,0 +1,1 @@
+"""What is old: notifications expire, events are archived, finished jobs are deleted."""

@@ -1,0 +1,180 @@
+"""One archive from its rows to the end of them: sealed, stored, read back, and only then deleted.
+
+Seal: the rows are read into a temporary file, and where they begin, where they end and their digest are recorded. Store: the file
+is written under a key made of the digest, and read back. Settle: in one transaction the rows are locked and read again, and
+deleted if their digest is still the one that was stored; that transaction records it too. Whatever dies between two
+of these steps leaves the record behind, and the next run goes on from there; rows that changed meanwhile are stored anew, and
+the object they were in before is removed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from jobqueue.errors import Retry
+from jobqueue.observe.logging import get_logger
+from jobqueue.retention.archive_format import Content, Digest, Writer
+from jobqueue.retention.archive_tables import Place, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from psycopg import sql
+
+    from jobqueue.retention.archive_ledger import Archive, Ledger
+    from jobqueue.retention.archive_session import Connection, Session
+    from jobqueue.retention.archive_store import ArchiveStore
+
+log = get_logger(__name__)
+
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of lines, before compression, after which an archive is closed; the row it is at is finished."""
+
+SEAL_SECONDS: Final = 6.0
+"""Seconds of reading after which an archive is closed, so that a run that is asked for over HTTP answers in time."""
+
+_ATTEMPTS: Final = 3
+
+
+class Unsettled(Exception):
+    """The rows change faster than they can be stored: they are left for the next run."""
+
+
+class _Crossed(Exception):
+    """Undoes a transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    first: Place | None
+    last: Place | None
+    rows: int
+    content: Content
+
+
+class Batches:
+    """Archives of one table. Raises Lost when somebody else has the table, psycopg.Error, and what the store raises."""
+
+    def __init__(self, session: Session, table: Table, ledger: Ledger, store: ArchiveStore) -> None:
+        self._session = session
+        self._table = table
+        self._ledger = ledger
+        self._store = store
+
+    def store_next(self, days: int, after: Place | None, limit: int) -> Archive | None:
+        """Store up to `limit` rows older than `days` that come after `after`; None when there are none.
+
+        Rows that belong to others count too, but a row is never parted from those that belong to it.
+        """
+        with tempfile.TemporaryFile() as file:
+            read = self._spool(file, self._table.old(days, after), limit)
+            if read.first is None or read.last is None:
+                return None
+            archive = self._ledger.seal(read.first, read.last, read.rows, read.content)
+            self._put(archive, file)
+        return archive
+
+    def store_left(self, archive: Archive) -> Archive | None:
+        """Store what an earlier run left, unless it is; None when its rows are gone, by somebody else's doing."""
+        current = self._remove_stale(archive)
+        if current is None or self._store.holds(current.key, current.content):
+            return current
+        return self._store_again(current)
+
+    def settle(self, archive: Archive) -> Archive | None:
+        """Delete the rows of a stored archive; returns what it holds then, None when its rows were gone.
+
+        Rows that changed since they were stored are stored anew. Raises Unsettled when they change again and again.
+        """
+        current: Archive | None = archive
+        for _ in range(_ATTEMPTS):
+            if current is None or self._delete(current):
+                return current
+            current = self._store_again(current)
+        raise Unsettled(f"rows of {self._table.name} change again and again while they are archived")
+
+    def _spool(self, file: IO[bytes], these: sql.Composable, limit: int | None) -> _Read:
+        """Read rows and what belongs to them into an archive in `file`; with a `limit` it may be closed before they end."""
+        first: Place | None = None
+        last: Place | None = None
+        rows = 0
+        until = time.monotonic() + SEAL_SECONDS
+        query = self._table.lines(these, limit)
+        with self._session.transaction(discard=True) as connection, Writer(file) as writer:
+            digest = writer.digest
+            # Closed at once where it is not read to its end: the rest of the answer is called off.
+            with closing(cast("Generator[tuple[Any, ...]]", connection.cursor().stream(query))) as lines:
+                for place, at, id_, row in lines:
+                    if place == 0:
+                        full = (
+                            digest.lines >= (limit or 0) or time.monotonic() > until or digest.size_bytes >= MOST_BYTES
+                        )
+                        if limit is not None and full and last is not None:
+                            break
+                        last = Place(at, id_)
+                        first = first or last
+                        rows += 1
+                    writer.add(self._table.names[place], row)
+        return _Read(first, last, rows, digest.content)
+
+    def _put(self, archive: Archive, file: IO[bytes]) -> None:
+        self._ledger.hold()
+        self._store.write(archive.key, file)
+        if not self._store.holds(archive.key, archive.content):
+            raise Retry(f"the store gave back other bytes than were written to {archive.key}; its rows are kept")
+        self._ledger.stored(archive)
+
+    def _store_again(self, archive: Archive) -> Archive | None:
+        """Store the rows as they are now; None when there are none left."""
+        with tempfile.TemporaryFile() as file:
+            read = self._spool(file, self._table.between(archive.first, archive.last), None)
+            if read.content != archive.content:
+                log.info("archive_changed", table=self._table.name, archive=archive.id, rows=read.rows)
+                archive = self._ledger.reseal(archive, read.rows, read.content)
+                # What was written before holds rows that somebody has changed or deleted since.
+                kept = self._remove_stale(archive)
+                if kept is None:
+                    return None
+                archive = kept
+            self._put(archive, file)
+        return archive
+
+    def _remove_stale(self, archive: Archive) -> Archive | None:
+        """Remove the object of rows as they were before; None when none of the rows is left, and no record either."""
+        if archive.stale_key is not None:
+            if archive.stale_key != archive.key and not self._ledger.named_elsewhere(archive, archive.stale_key):
+                self._store.delete(archive.stale_key)
+            archive = self._ledger.forget_stale(archive)
+        if archive.rows == 0:
+            self._ledger.drop(archive)
+            return None
+        return archive
+
+    def _delete(self, archive: Archive) -> bool:
+        """Delete the rows and record it, in one transaction; False when they are not those that were stored."""
+        these = self._table.between(archive.first, archive.last)
+        try:
+            with self._session.transaction() as connection:
+                self._ledger.hold()
+                for lock in self._table.locks(these):
+                    connection.execute(lock)
+                if self._digest(connection, these) != archive.content:
+                    return False
+                deleted = [connection.execute(delete).rowcount for delete in self._table.deletes(these)]
+                # A row that was written after they were read, with a time of long ago, makes it one more.
+                if (deleted[-1], sum(deleted)) != (archive.rows, archive.content.lines):
+                    raise _Crossed
+                self._ledger.deleted(archive)
+        except _Crossed:
+            return False
+        return True
+
+    def _digest(self, connection: Connection, these: sql.Composable) -> Content:
+        digest = Digest()
+        for place, _, _, row in connection.cursor().stream(self._table.lines(these)):
+            digest.add(self._table.names[place], row)
+        return digest.content

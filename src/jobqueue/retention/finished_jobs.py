@@ -1,0 +1,95 @@
+"""The kinds `heartbeat` and `job-retention`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from jobqueue.admin.inspector import list_queues
+from jobqueue.admin.repair import PURGE, Repair
+from jobqueue.admin.selection import STATES, Selection
+from jobqueue.errors import Permanent
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from jobqueue.kernel import Context, Job
+
+log = get_logger(__name__)
+
+_TICKS_BATCH: Final = 1000
+
+_PUBLISHING: Final = "publish_jobs"
+
+# The last tick of each schedule stays, and so does what has not ended.
+_PRUNE = """
+DELETE FROM jobqueue.schedule_ticks WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid FROM jobqueue.schedule_ticks AS t
+    WHERE t.tick < now() - %(age)s::interval AND t.state <> 'enqueued'
+      AND EXISTS (SELECT FROM jobqueue.schedule_ticks AS later WHERE later.schedule = t.schedule AND later.tick > t.tick)
+    LIMIT %(limit)s))"""
+
+
+def heartbeat(_job: Job, context: Context) -> None:
+    """Show that the whole way works: from tick to job to outcome. Nothing else is done."""
+    context.checkpoint()
+
+
+@dataclass(frozen=True, slots=True)
+class _Published(Selection):
+    """Jobs of `publish_jobs` without those that ended before they named their objects: only such a job says where these are,
+    until media-purge has swept them away."""
+
+    def matches(self) -> sql.Composable:
+        return sql.SQL("{} AND (t.key_prefix IS NULL OR t.status = 'completed')").format(Selection.matches(self))
+
+
+class Retention:
+    """Deletes finished jobs that are older than `days` from every adopted queue, and what became of old ticks.
+
+    The payload may hold `keep`, queues that are left alone, and `states`, by default completed, cancelled and failed.
+    """
+
+    def __init__(self, conninfo: str, days: int) -> None:
+        self._conninfo = make_conninfo(conninfo, application_name="jobqueue:retention")
+        self._age = timedelta(days=days)
+
+    def run(self, job: Job, context: Context) -> None:
+        """The handler. Batches are small and each is a transaction; what was deleted stays so when this is interrupted."""
+        payload = job.columns["payload"]
+        keep, states = payload.get("keep", []), tuple(payload.get("states", PURGE.allowed))
+        if unknown := [state for state in states if state not in PURGE.allowed]:
+            raise Permanent(f"the payload's states hold {unknown[0]!r}, which is none of {', '.join(PURGE.allowed)}")
+        meant = tuple(state for state in STATES if state in states)
+        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+            for queue in list_queues(connection):
+                if queue.name in keep:
+                    continue
+                context.checkpoint()
+                select = _Published if queue.name == _PUBLISHING else Selection
+                with context.stage("purge"):
+                    changed = Repair(connection, queue, PURGE, select(meant, older=self._age)).run(
+                        lambda _changed: context.checkpoint()
+                    )
+                if changed.number or changed.locked or changed.more:
+                    log.info("jobs_purged", purged_queue=queue.name, jobs=changed.number, locked=changed.locked)
+        with context.stage("prune"):
+            pruned = self._prune(context)
+        log.info("ticks_pruned", ticks=pruned)
+
+    def _prune(self, context: Context) -> int:
+        total = 0
+        while True:
+            counts: list[int] = []
+
+            def prune(cursor: psycopg.Cursor[Any], counts: list[int] = counts) -> None:
+                counts.append(cursor.execute(_PRUNE, {"age": self._age, "limit": _TICKS_BATCH}).rowcount)
+
+            context.write(prune)
+            total += counts[-1]
+            if counts[-1] < _TICKS_BATCH:
+                return total

@@ -1,0 +1,268 @@
+"""The table `schedules`: the only module that knows its statements. Every method is one statement and one transaction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jobqueue.schedule.backend_settings import BackendSettings, read_settings
+from jobqueue.schedule.due_ticks import Policy
+from jobqueue.schedule.schedule_rules import make_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobqueue.schedule.due_ticks import Tick
+    from jobqueue.schedule.schedule_rules import Rule
+    from jobqueue.schedule.schedules_file import Entry
+
+_COLUMNS = (
+    "name, cron, every_seconds, coalesce(timezone, 'UTC'), scaled, coalesce(kind, ''), coalesce(payload, '{}'), missed, "
+    "grace_seconds, catch_up, overlap, jitter_seconds, coalesce(enabled, true), paused_at, paused_by, removed_at, "
+    "last_tick_at, next_tick_at, revision, source"
+)
+
+# Whatever changes a definition changes this sum; ticking does not.
+_LOOK = b"""
+SELECT clock_timestamp(),
+       (SELECT coalesce(sum(hashtextextended(name, revision)), 0)::text FROM public.schedules),
+       coalesce(asked > answered, false), coalesce(greatest(0, extract(epoch FROM not_before - clock_timestamp())), 0)::float8
+FROM (VALUES (1)) AS one (row) LEFT JOIN jobqueue.backend_settings ON true"""
+
+_ARM = b"""
+UPDATE public.schedules AS s SET next_tick_at = armed.tick
+FROM unnest(%(names)s::text[], %(revisions)s::bigint[], %(ticks)s::timestamptz[]) AS armed (name, revision, tick)
+WHERE s.name = armed.name AND s.revision = armed.revision AND s.next_tick_at IS NULL AND s.enabled AND s.paused_at IS NULL"""
+
+_SUCCESSES = b"""
+SELECT schedule, extract(epoch FROM max(finished_at))::float8, max(finished_at)
+FROM jobqueue.schedule_ticks
+WHERE state = 'completed' AND (%(since)s::timestamptz IS NULL OR finished_at > %(since)s::timestamptz)
+GROUP BY schedule"""
+
+
+_LAST_RUNS = b"""
+SELECT name, t.tick, t.slot, t.state, t.called_by, t.stands_for, t.job_id, t.fired_at,
+       extract(epoch FROM t.finished_at - t.started_at)::float8, t.attempts, t.http_status, t.error_message
+FROM unnest(%(names)s::text[]) AS name
+CROSS JOIN LATERAL (SELECT * FROM jobqueue.schedule_ticks AS s
+                    WHERE s.schedule = name ORDER BY s.tick DESC, s.slot LIMIT %(limit)s) AS t"""
+
+_FEED = b"SELECT fetched_at, failures, failed_at, last_error FROM jobqueue.backend_settings"
+
+
+class Database(Protocol):
+    """What runs statements, each in a transaction of its own: a kernel Link, or the like of it."""
+
+    def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One row."""
+
+    name: str
+    cron: str | None
+    every_seconds: int | None
+    timezone: str
+    scaled: bool
+    kind: str
+    payload: Mapping[str, Any]
+    missed: str
+    grace_seconds: int
+    catch_up: int
+    overlap: str
+    jitter_seconds: int
+    enabled: bool
+    paused_at: datetime | None
+    paused_by: str | None
+    removed_at: datetime | None
+    last_tick_at: datetime | None
+    next_tick_at: datetime | None
+    revision: int
+    source: str
+
+    def rule(self, settings: BackendSettings | None) -> Rule | None:
+        """When it ticks; None while it is scaled and the backend's settings are unknown or switch it off.
+
+        Raises ValueError for a row that says so wrongly.
+        """
+        if not self.scaled:
+            return make_rule(self.cron, self.every_seconds, self.timezone)
+        if self.every_seconds is None:
+            raise ValueError("scaled is for entries with every")
+        multiplier = None if settings is None else settings.multiplier
+        return None if multiplier is None else make_rule(None, self.every_seconds * multiplier, self.timezone)
+
+    @property
+    def policy(self) -> Policy:
+        """What becomes of missed ticks."""
+        return Policy(self.missed, timedelta(seconds=self.grace_seconds), self.catch_up)  # type: ignore[arg-type] # a constraint of the table
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a process looks at once a second. `digest` is another when any definition is; `wait` is in seconds."""
+
+    now: datetime
+    digest: str
+    settings_wanted: bool
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Ticks of a schedule that waits for `expected`, and when it is to tick next."""
+
+    schedule: Schedule
+    expected: datetime
+    ticks: Sequence[Tick]
+    next: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What became of a proposal: an outcome for each tick, or None when somebody else was first; and the row as it is now."""
+
+    name: str
+    outcomes: list[str] | None
+    revision: int | None
+    next_tick_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of one tick. `seconds` is how long its last attempt took."""
+
+    tick: datetime
+    slot: str
+    state: str
+    called_by: str | None
+    stands_for: int
+    job_id: str | None
+    fired_at: datetime
+    seconds: float | None
+    attempts: int | None
+    http_status: int | None
+    error_message: str | None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How fetching the backend's settings went lately: `failures` in a row, and why the last one failed."""
+
+    fetched_at: datetime | None
+    failures: int
+    failed_at: datetime | None
+    last_error: str | None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Schedules:
+    """Reads and ticks the schedules of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def look(self) -> Glance:
+        """The database's clock, and whether anything has changed."""
+        return Glance(*self._fetch(_LOOK)[0])
+
+    def load(self, names: Sequence[str] | None = None) -> list[Schedule]:
+        """All rows, or those of `names`, by name."""
+        query = f"SELECT {_COLUMNS} FROM public.schedules"  # noqa: S608 - constants
+        if names is None:
+            return [Schedule(*row) for row in self._fetch(f"{query} ORDER BY name".encode())]
+        found = self._fetch(f"{query} WHERE name = ANY (%(names)s) ORDER BY name".encode(), {"names": list(names)})
+        return [Schedule(*row) for row in found]
+
+    def settings(self) -> BackendSettings | None:
+        """The last good settings of the backend; None when there never were any."""
+        rows = self._fetch(b"SELECT settings FROM jobqueue.backend_settings WHERE settings IS NOT NULL")
+        return read_settings(rows[0][0]) if rows else None
+
+    def sync(self, entries: Sequence[Entry]) -> list[str]:
+        """Bring a file's entries into the table and stop what it no longer has; returns the names of what changed."""
+        document = json.dumps([entry.document() for entry in entries])
+        rows = self._fetch(b"SELECT * FROM jobqueue.sync_schedules(%(entries)s::jsonb)", {"entries": document})
+        return sorted(name for (name,) in rows)
+
+    def arm(self, ticks: Mapping[str, tuple[int, datetime]]) -> None:
+        """Set the next tick of schedules that wait for none, by name: the revision it was worked out for, and the tick."""
+        names = sorted(ticks)
+        params = {
+            "names": names,
+            "revisions": [ticks[name][0] for name in names],
+            "ticks": [ticks[name][1] for name in names],
+        }
+        self._fetch(_ARM, params)
+
+    def fire(self, proposals: Sequence[Proposal]) -> list[Fired]:
+        """Propose ticks; each becomes a job unless somebody was first or it must not."""
+        document = [
+            {
+                "name": proposal.schedule.name,
+                "revision": proposal.schedule.revision,
+                "expected": proposal.expected.isoformat(),
+                "ticks": [tick.document() for tick in proposal.ticks],
+                "next": None if proposal.next is None else proposal.next.isoformat(),
+            }
+            for proposal in proposals
+        ]
+        query = b"SELECT * FROM jobqueue.fire_ticks(%(proposals)s::jsonb)"
+        return [Fired(*row) for row in self._fetch(query, {"proposals": json.dumps(document)})]
+
+    def call(self, schedule: Schedule, at: datetime, ends: datetime | None, by: str) -> str:
+        """Ask for a run besides the ticking; returns jobqueue.call_schedule's word for what became of it."""
+        params = {"name": schedule.name, "revision": schedule.revision, "at": at, "ends": ends, "by": by}
+        query = b"SELECT jobqueue.call_schedule(%(name)s, %(revision)s, %(at)s, %(ends)s, %(by)s)"
+        return str(self._fetch(query, params)[0][0])
+
+    def pause(self, name: str, by: str) -> bool:
+        """Stop it from ticking until it is resumed; returns whether it was ticking."""
+        return bool(
+            self._fetch(
+                b"UPDATE public.schedules SET paused_at = clock_timestamp(), paused_by = %(by)s"
+                b" WHERE name = %(name)s AND paused_at IS NULL RETURNING name",
+                {"name": name, "by": by},
+            )
+        )
+
+    def resume(self, name: str) -> bool:
+        """Let it tick again, from now on; returns whether it was paused."""
+        return bool(
+            self._fetch(
+                b"UPDATE public.schedules SET paused_at = NULL, paused_by = NULL"
+                b" WHERE name = %(name)s AND paused_at IS NOT NULL RETURNING name",
+                {"name": name},
+            )
+        )
+
+    def successes(self, since: datetime | None) -> list[tuple[str, float, datetime]]:
+        """When each schedule last ran well, of those that did after `since`: name, seconds since 1970, the same as a time."""
+        return [(name, seconds, at) for name, seconds, at in self._fetch(_SUCCESSES, {"since": since})]
+
+    def last_runs(self, names: Sequence[str], limit: int = 5) -> dict[str, list[Run]]:
+        """What became of the last ticks of each schedule, the newest first."""
+        found: dict[str, list[Run]] = {}
+        for name, *run in self._fetch(_LAST_RUNS, {"names": list(names), "limit": limit}):
+            found.setdefault(name, []).append(Run(*run))
+        return found
+
+    def feed(self) -> Feed:
+        """How fetching the backend's settings went."""
+        rows = self._fetch(_FEED)
+        return Feed(*rows[0]) if rows else Feed(None, 0, None, None)
+
+    def _fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return self.database.fetch(query, params)

@@ -1,0 +1,235 @@
+"""Calls to targets: a POST for each tick, and the backend's settings.
+
+A call carries an idempotency key that is the same for every attempt at one tick. A tick's job is made once; the call itself is
+made at least once, for its answer may be lost on the way: it is the key by which the target tells.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from urllib3.exceptions import HTTPError
+
+from jobqueue import __version__
+from jobqueue.errors import JobError, Permanent, Retry, Snooze
+from jobqueue.kernel import Backoff
+from jobqueue.net.http_pool import describe, host_of, pool, retry_after, while_waiting
+from jobqueue.net.target_url import BadPath, join_path
+from jobqueue.observe.logging import get_logger
+from jobqueue.schedule import target_breaker
+from jobqueue.schedule.backend_settings import BackendSettings, read_settings
+from jobqueue.schedule.targets import BACKEND, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import psycopg
+    from urllib3 import BaseHTTPResponse
+
+    from jobqueue.kernel import Context, Job
+    from jobqueue.net.target_url import TargetUrl
+
+log = get_logger(__name__)
+
+POST_SECONDS: Final = 30.0
+SETTINGS_SECONDS: Final = 5.0
+
+_BACKOFF: Final = Backoff(base=4.0, cap=600.0)
+_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+# Bytes of an answer that are read. A longer one is cut off, and its connection not used again.
+_MOST_BYTES: Final = 64 * 1024
+_SETTINGS_PATH: Final = "/api/settings"
+
+_NOTE = """
+UPDATE jobqueue.schedule_ticks SET http_status = %(status)s
+WHERE schedule = %(schedule)s AND tick = %(tick)s AND slot = %(slot)s"""
+
+
+class _TooSlow(Exception):
+    """The whole call took longer than it may."""
+
+
+class Caller:
+    """Posts to `targets`. Safe to use from many threads."""
+
+    def __init__(
+        self, targets: Mapping[str, Target], *, connections: int = 4, post_seconds: float = POST_SECONDS
+    ) -> None:
+        self._targets = targets
+        self._post_seconds = post_seconds
+        self._pool = pool(connections, read_seconds=post_seconds)
+
+    def serves(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the target that a schedule posts to is known here."""
+        return payload.get("target", BACKEND) in self._targets
+
+    def post(self, job: Job, context: Context) -> None:
+        """The handler of the kind `post`: payload `target`, `path` and maybe `json`.
+
+        Raises Retry and Permanent for what the target answers, Snooze while its breaker is open, and what the context raises.
+        Neither of the first two outlives the tick: no attempt is begun after the next one is due.
+        """
+        payload = job.columns["payload"]
+        name = payload.get("target", BACKEND)
+        target = self._targets.get(name)
+        if target is None:
+            raise Retry(f"the target {name!r} is not known to this process: see its SCHEDULES_FILE and its variables")
+        # Before the breaker is looked at, and without a word to it: a path says nothing about the target.
+        url = _address(target, payload.get("path"))
+        seconds = target_breaker.wait(context, name)
+        if seconds > 0:
+            self._within_tick(context, job, seconds, f"{_peer(target)} has failed again and again")
+            raise Snooze(f"{_peer(target)} has failed again and again and is left alone for {seconds:.0f} s", seconds)
+        with context.stage("post"):
+            status, error = self._attempt(target, url, payload, job, context)
+
+        def note(cursor: psycopg.Cursor[Any]) -> None:
+            columns = job.columns
+            cursor.execute(
+                _NOTE,
+                {
+                    "status": status,
+                    "schedule": columns["schedule"],
+                    "tick": columns["tick_at"],
+                    "slot": columns["tick_slot"],
+                },
+            )
+            # A target that refuses is a target that answers: what is wrong then is the call.
+            if not isinstance(error, Retry):
+                target_breaker.worked(cursor, name)
+            elif target_breaker.failed(cursor, name):
+                log.warning("breaker_opened", target=name, error=error)
+
+        if error is None:
+            context.commit(note)
+            return
+        context.write(note)
+        if isinstance(error, Retry):
+            after = _BACKOFF.delay(job.retry_count) if error.after is None else error.after
+            self._within_tick(context, job, after, str(error))
+            raise Retry(str(error), after)
+        raise error
+
+    def settings(self) -> BackendSettings:
+        """Ask the backend for its settings. Raises Retry or Permanent with what went wrong."""
+        target = self._targets[BACKEND]
+        url = _address(target, _SETTINGS_PATH)
+        response, body = self._call("GET", target, url, None, {}, SETTINGS_SECONDS, lambda: None)
+        if response.status != HTTPStatus.OK:
+            raise self._refusal(target, response)
+        try:
+            return read_settings(json.loads(body))
+        except ValueError as error:
+            # What is no JSON at all would be quoted by the error: that is left out.
+            reason = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+            raise Retry(f"{_peer(target)} answered something that {reason} instead of its settings") from None
+
+    @property
+    def has_backend(self) -> bool:
+        """Whether there is a backend to ask for settings."""
+        return BACKEND in self._targets
+
+    def close(self) -> None:
+        """Close connections that are kept open."""
+        self._pool.clear()
+
+    def _attempt(
+        self, target: Target, url: TargetUrl, payload: Mapping[str, Any], job: Job, context: Context
+    ) -> tuple[int | None, JobError | None]:
+        """One call: the status that was answered, if any, and what is wrong, if anything."""
+        schedule, tick = job.columns["schedule"], job.columns["tick_at"]
+        headers = {"Idempotency-Key": f"job:{job.id}", "X-Attempt": str(job.attempt)}
+        if schedule is not None:
+            stamp = tick.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            headers["Idempotency-Key"] = f"schedule:{schedule}:{job.columns['tick_slot']}:{stamp}"
+            headers["X-Schedule-Tick"] = stamp
+        body = json.dumps(payload["json"]).encode() if "json" in payload else None
+        context.checkpoint()
+        try:
+            response, _ = self._call("POST", target, url, body, headers, self._post_seconds, context.checkpoint)
+        except JobError as error:
+            if isinstance(error, Retry | Permanent):
+                return None, error
+            raise
+        if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            return response.status, None
+        return response.status, self._refusal(target, response)
+
+    def _call(
+        self, method: str, target: Target, url: TargetUrl, body: bytes | None, headers: Mapping[str, str], seconds: float,
+        checkpoint: Callable[[], None],
+    ) -> tuple[BaseHTTPResponse, bytes]:  # fmt: skip
+        """The answer, with the first 64 KiB of its body. Raises Retry when there is none within `seconds`."""
+        deadline = time.monotonic() + seconds
+
+        def waiting() -> None:
+            checkpoint()
+            if time.monotonic() > deadline:
+                raise _TooSlow
+
+        sent = {"User-Agent": f"jobqueue/{__version__}", "Accept": "application/json", **headers}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        if target.header is not None:
+            sent[target.header[0]] = target.header[1]
+        try:
+            with while_waiting(waiting):
+                # What a redirect names is not the target: it would get the secret too.
+                response = self._pool.request(
+                    method, url, body=body, headers=sent, redirect=False, preload_content=False
+                )
+                with response:
+                    body = b""
+                    # What comes in drips never lets the reader wait: the time is looked at between them, too.
+                    while len(body) < _MOST_BYTES and (piece := response.read1(_MOST_BYTES - len(body))):
+                        waiting()
+                        body += piece
+                    return response, body
+        except _TooSlow:
+            raise Retry(f"{_peer(target)} did not answer within {seconds:g} s") from None
+        except HTTPError as error:
+            raise Retry(describe(error, _peer(target))) from error
+
+    @staticmethod
+    def _refusal(target: Target, response: BaseHTTPResponse) -> JobError:
+        status, peer = response.status, _peer(target)
+        if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            after = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+            return Retry(f"{peer} answered {status}", after)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            check = f": check {target.secret_variable}" if target.secret_variable else ""
+            return Permanent(f"{peer} refused our credentials ({status}){check}")
+        if status == HTTPStatus.NOT_FOUND:
+            return Permanent(f"{peer} does not know this path (404)")
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return Permanent(f"{peer} answered {status}: redirects are not followed; check its base URL")
+        return Permanent(f"{peer} answered {status}: it does not accept this call")
+
+    @staticmethod
+    def _within_tick(context: Context, job: Job, after: float, reason: str) -> None:
+        """Raise Permanent unless there is still time for another attempt before the next tick."""
+        until: datetime | None = job.columns["tick_until"]
+        if until is None:
+            return
+        left = context.read(
+            "SELECT extract(epoch FROM %(until)s::timestamptz - clock_timestamp())::float8", {"until": until}
+        )[0][0]
+        if after >= left:
+            raise Permanent(f"{reason}; the next tick comes before another attempt")
+
+
+def _address(target: Target, path: object) -> TargetUrl:
+    """Where to call the target. Raises Permanent for a path that would lead elsewhere; it is not repeated."""
+    try:
+        return join_path(target.base_url, path)
+    except BadPath as error:
+        raise Permanent(f"{_peer(target)} was not called: the path in the payload {error}") from None
+
+
+def _peer(target: Target) -> str:
+    who = "the backend" if target.name == BACKEND else f"the target {target.name}"
+    return f"{who} at {host_of(target.base_url)}"

@@ -1,0 +1,117 @@
+"""Endpoints for other people's schedulers: each does a bounded piece of work while its caller waits."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from jobqueue.artifacts.cron_run import Unavailable
+from jobqueue.observe.logging import get_logger
+from jobqueue.settings.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from jobqueue.artifacts.cron_run import Ran
+
+log = get_logger(__name__)
+
+ARTIFACT_PATH: Final = "/delivery/admin/run-artifact-worker"
+CALLS_PER_MINUTE: Final = 12
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_MOST_CLIENTS: Final = 10_000
+# Calls wait for one another; each holds a thread of its own, so that the endpoints of others are not kept waiting.
+_THREADS: Final = 64
+
+
+class RateLimit:
+    """At most `calls` in any `seconds`, for each client. What it remembers is bounded by the number of clients."""
+
+    def __init__(
+        self, calls: int = CALLS_PER_MINUTE, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._calls = calls
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._admitted: dict[str, deque[float]] = {}
+
+    def wait_for(self, client: str) -> float:
+        """0 when the client may call now, and then that call counts; else the seconds until it may."""
+        client = _network(client)
+        with self._lock:
+            now = self._clock()
+            # The client is put last: the dictionary is in order of the last call.
+            times = self._admitted.pop(client, deque())
+            while times and times[0] <= now - self._seconds:
+                times.popleft()
+            self._admitted[client] = times
+            while len(self._admitted) > _MOST_CLIENTS:
+                del self._admitted[next(iter(self._admitted))]
+            if len(times) >= self._calls:
+                return times[0] + self._seconds - now
+            times.append(now)
+            return 0.0
+
+
+def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLimit | None = None) -> Route:
+    """`POST /delivery/admin/run-artifact-worker`: calls `run` for whoever sends `secret` as X-CRON-SECRET.
+
+    Without a secret, with a wrong one, and when none is configured, the answer is that of a path that does not exist,
+    after the same work. Past 12 calls a minute a client is answered 429, whatever it sends.
+    """
+    limit = limit or RateLimit()
+    threads = CapacityLimiter(_THREADS)
+    # Nobody knows this one: an unset secret is compared with like any other.
+    expected = secret or Secret(secrets.token_urlsafe(32))
+
+    async def endpoint(request: Request) -> Response:
+        if request.method != "POST":
+            raise HTTPException(404)
+        client = request.client.host if request.client else "unknown"
+        if wait := limit.wait_for(client):
+            raise HTTPException(429, headers={"Retry-After": str(math.ceil(wait))})
+        given = request.headers.get("x-cron-secret", "").encode("latin-1")
+        if not expected.matches(given):
+            log.warning("artifact_worker_cron_auth_failed", client=client, configured=secret is not None)
+            raise HTTPException(404)
+        began = time.monotonic()
+        try:
+            ran = await anyio.to_thread.run_sync(run, limiter=threads)
+        except Unavailable as reason:
+            raise HTTPException(503, str(reason)) from reason
+        log.info(
+            "artifact_worker_cron_success",
+            processed=ran.processed,
+            recovered=ran.recovered,
+            duration_ms=round((time.monotonic() - began) * 1000),
+        )
+        return JSONResponse({"success": True, "processed": ran.processed, "recovered": ran.recovered}, headers=_HEADERS)
+
+    return Route(ARTIFACT_PATH, endpoint, methods=_METHODS)
+
+
+def _network(client: str) -> str:
+    """What counts as one client: an address; of version 6 the /64 that one subscriber has at least."""
+    try:
+        address = ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return address.exploded[:19]
+    return str(address)

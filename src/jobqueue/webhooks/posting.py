@@ -1,0 +1,160 @@
+"""One request to a receiver, in ten seconds at most, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import responses
+from typing import TYPE_CHECKING, Final, Literal
+
+import urllib3
+from urllib3 import exceptions as faults
+from urllib3.exceptions import HTTPError
+
+from jobqueue.net.address_guard import Refused, guarded_pool
+from jobqueue.net.http_pool import CONNECT_SECONDS, describe, host_of, retry_after, while_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from urllib3 import BaseHTTPResponse
+
+    from jobqueue.net.address_guard import Guard
+
+# Seconds for everything: looking the name up, connecting, sending, and the answer.
+TOTAL_SECONDS: Final = 10.0
+
+# Bytes of an answer that are kept; no more of it is read.
+MOST_KEPT: Final = 10 * 1024
+
+# Seconds. A connection that was kept open and broke at once had been closed by its peer: the request is sent again.
+_STALE: Final = 1.0
+
+Trouble = Literal["refused", "timeout", "tls", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver said. `body` holds its first 10 KB; `asked` is its Retry-After in seconds, from 0 to 6 hours."""
+
+    status: int
+    body: str
+    seconds: float
+    asked: float | None
+    words: str
+
+
+class Unanswered(Exception):
+    """No answer came, and why: a sentence without secrets. `seconds` is the time it took to find out."""
+
+    def __init__(self, trouble: Trouble, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+        self.seconds = seconds
+
+
+class _TooLate(Exception):
+    pass
+
+
+class Poster:
+    """Sends requests through `guard`. Safe to use from many threads; keeps up to `connections` open to each endpoint."""
+
+    def __init__(self, guard: Guard, *, connections: int, total_seconds: float = TOTAL_SECONDS) -> None:
+        self._guard = guard
+        self._pool = guarded_pool(guard, maxsize=connections)
+        self._total = total_seconds
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], checkpoint: Callable[[], None]) -> Answer:
+        """Send `body` and return the answer, whatever its status; no redirect is followed.
+
+        `checkpoint` is called several times a second while waiting; what it raises ends the request. Raises Unanswered.
+        """
+        began = time.monotonic()
+        peer = f"the endpoint {host_of(url)}"
+
+        def waiting() -> None:
+            checkpoint()
+            if time.monotonic() - began > self._total:
+                raise _TooLate
+
+        def unanswered(trouble: Trouble, message: str) -> Unanswered:
+            return Unanswered(trouble, message, time.monotonic() - began)
+
+        try:
+            self._guard.check_url(url)
+            with while_waiting(waiting):
+                response = self._send(url, body, headers, began)
+                return self._read(response, began)
+        except Refused as error:
+            raise unanswered("refused", f"{peer} is not called: {error}") from None
+        except _TooLate:
+            raise unanswered("timeout", f"{peer} did not answer within {self._total:g} s") from None
+        except (faults.ConnectTimeoutError, faults.ReadTimeoutError) as error:
+            raise unanswered("timeout", describe(error, peer)) from error
+        except faults.SSLError as error:
+            raise unanswered("tls", describe(error, peer)) from error
+        except HTTPError as error:
+            raise unanswered("unreachable", describe(error, peer)) from error
+
+    def close(self) -> None:
+        """Close connections that are kept open."""
+        self._pool.clear()
+
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], began: float) -> BaseHTTPResponse:
+        try:
+            return self._request(url, body, headers, began)
+        except faults.ProtocolError:
+            if time.monotonic() - began > _STALE:
+                raise
+            return self._request(url, body, headers, began)
+
+    def _request(self, url: str, body: bytes, headers: Mapping[str, str], began: float) -> BaseHTTPResponse:
+        left = max(0.1, self._total - (time.monotonic() - began))
+        return self._pool.urlopen(
+            "POST",
+            url,
+            redirect=False,
+            retries=False,
+            body=body,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=left),
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def _read(self, response: BaseHTTPResponse, began: float) -> Answer:
+        """Read as much of the body as is kept. Its status is the answer: a body that does not end changes nothing in it."""
+        kept = bytearray()
+        whole = False
+        try:
+            while len(kept) <= MOST_KEPT and not whole:
+                piece = response.read1(MOST_KEPT + 1 - len(kept))
+                kept += piece
+                whole = not piece
+        except (_TooLate, HTTPError):
+            whole = False
+        finally:
+            if whole:
+                response.release_conn()
+            else:
+                response.close()
+        headers = response.headers
+        return Answer(
+            response.status,
+            bytes(kept[:MOST_KEPT]).decode(errors="replace").replace("\0", ""),
+            time.monotonic() - began,
+            retry_after(headers.get("Retry-After"), headers.get("Date")),
+            _words(response),
+        )
+
+
+def _words(response: BaseHTTPResponse) -> str:
+    """The status for a person. Of a redirect's target only the host is named."""
+    words = f"{response.status} {responses.get(response.status, '')}".rstrip()
+    location = response.headers.get("Location")
+    if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        target = f", to {host_of(location)}" if location and "//" in location else ""
+        return f"{words}{target}: redirects are not followed"
+    return words

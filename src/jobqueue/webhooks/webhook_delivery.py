@@ -1,0 +1,220 @@
+"""Delivering webhooks: one signed POST a delivery, tried again until it is taken or its attempts are used up.
+
+A receiver that answers 2xx has taken it; 410 disables the webhook; 429 and 503 say themselves when to come again; all else is
+tried again later and later. A delivery keeps its `webhook-id` over all attempts, so that a receiver can tell a repetition.
+Which delivery goes when several want to is decided in fairness.py; what is written down, in ledger.py.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from jobqueue import __version__
+from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
+from jobqueue.kernel import Chore, Queue
+from jobqueue.webhooks import delivery_records
+from jobqueue.webhooks.delivery_records import PUT_OFF, Attempt
+from jobqueue.webhooks.fairness import FairShare, PutOff
+from jobqueue.webhooks.posting import Answer, Poster, Unanswered
+from jobqueue.webhooks.signing import BadSecret, keys, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import psycopg
+
+    from jobqueue.errors import JobError
+    from jobqueue.kernel import Context, Job
+    from jobqueue.kernel.database.link import Link
+    from jobqueue.net.address_guard import Guard
+    from jobqueue.observe.metrics import Metrics
+    from jobqueue.webhooks.delivery_records import Target
+    from jobqueue.webhooks.fairness import Visit
+
+QUEUE: Final = "webhook_deliveries"
+
+STAGES: Final = ("request", "commit")
+
+OUTCOMES: Final = (
+    "delivered", "redirected", "rejected", "gone", "throttled", "failed", "timeout", "tls", "unreachable", "refused",
+)  # fmt: skip
+"""How an attempt can end: 2xx; 3xx; 4xx; 410; 429 or 503; 5xx; no answer in time; no trust; no connection; not called at all."""
+
+# Seconds between two times that attempts are added up, that deliveries of disabled webhooks are ended, and that the limit of
+# attempts is written down.
+_TALLY_EVERY: Final = 1.0
+_CANCEL_EVERY: Final = 5.0
+_LIMIT_EVERY: Final = 60.0
+
+# Seconds between two attempts, at most.
+_LONGEST: Final = 86_400.0
+
+
+class Webhooks:
+    """The handler of `webhook_deliveries`, with what it works with. Safe to call from many threads.
+
+    `backoff_base` to the power of n seconds, or down to half of that, lie before retry n. `slots` is the number of jobs that
+    the process may run at once.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        metrics: Metrics,
+        *,
+        conninfo: str,
+        slots: int,
+        max_retries: int,
+        backoff_base: float,
+    ) -> None:
+        self._poster = Poster(guard, connections=slots)
+        self._fair = FairShare(slots)
+        self._conninfo = conninfo
+        self._max_retries = max_retries
+        self._base = backoff_base
+        self._metrics = metrics
+        for outcome in OUTCOMES:
+            metrics.webhook_deliveries.labels(outcome)
+
+    def queue(self) -> Queue:
+        """The queue to give to a worker."""
+        return Queue(
+            QUEUE,
+            self.deliver,
+            columns=("webhook_id",),
+            chores=(
+                Chore("webhook_limit", _LIMIT_EVERY, self._keep_limit),
+                Chore("webhook_tally", _TALLY_EVERY, delivery_records.tally),
+                Chore("webhook_cancel", _CANCEL_EVERY, delivery_records.cancel),
+            ),
+        )
+
+    def deliver(self, job: Job, context: Context) -> None:
+        """Make one attempt at a delivery.
+
+        Raises Snooze when it is not its webhook's turn, Cancelled when the webhook is disabled or gone, Permanent for what no
+        attempt can mend, Retry for the rest, and what the context raises.
+        """
+        webhook = job.columns["webhook_id"]
+        target = None
+        if not self._fair.knows(webhook):
+            target = delivery_records.find_target(context)
+            self._fair.introduce(webhook, failures=target.failures, proven=target.proven)
+        visit = self._fair.enter(webhook)
+        if isinstance(visit, PutOff):
+            raise Snooze(f"{PUT_OFF}{visit.reason}", visit.seconds)
+        try:
+            self._deliver(job, context, visit, target or delivery_records.find_target(context))
+        finally:
+            self._fair.leave(visit)
+
+    def close(self) -> None:
+        """Close connections that are kept open, and add up what was noted last."""
+        self._poster.close()
+        delivery_records.tally_last(self._conninfo)
+
+    def _deliver(self, job: Job, context: Context, visit: Visit, target: Target) -> None:
+        if target.url is None or not target.active:
+            self._fair.disabled(visit)
+            if target.url is None:
+                raise Cancelled("the webhook of this delivery no longer exists")
+            raise Cancelled(f"the webhook is disabled: {target.disabled_reason or 'is_active is false'}")
+        if target.payload is None:
+            raise Permanent("the delivery has no payload, and its event no longer exists")
+        attempt, failure = self._attempt(job, context, visit, target.url, target.secret, target.payload.encode())
+        # Its slot is as good as free: what is called back arrives after it has left.
+        self._fair.leave(visit)
+        self._record(context, attempt, complete=failure is None)
+        if failure is not None:
+            raise failure
+
+    def _attempt(
+        self, job: Job, context: Context, visit: Visit, url: str, secret: str | None, body: bytes
+    ) -> tuple[Attempt, JobError | None]:
+        """Make the request; returns what to write down, and what to raise when it was not taken."""
+        webhook, asked = job.columns["webhook_id"], None
+        failure: JobError | None = None
+        try:
+            answer = self._post(job, context, url, secret, body)
+        except Unanswered as error:
+            outcome, seconds = str(error.trouble), error.seconds
+            failure = Permanent(str(error)) if outcome == "refused" else Retry(str(error), self._delay(job))
+            attempt = Attempt(webhook, job.id, str(error), seconds=seconds)
+        else:
+            outcome, seconds = _outcome(answer.status), answer.seconds
+            reason = None
+            if outcome != "delivered":
+                asked = answer.asked if outcome == "throttled" else None
+                reason = f"the endpoint answered {answer.words}{f' and asks to wait {asked:.0f} s' if asked else ''}"
+                failure = Retry(reason, self._delay(job) if asked is None else asked)
+            if outcome == "gone":
+                failure = Permanent(f"{reason}: the webhook was disabled")
+            attempt = Attempt(
+                webhook, job.id, reason, answer.status, answer.body, answer.seconds, gone=outcome == "gone"
+            )
+        self._metrics.webhook_deliveries.labels(outcome).inc()
+        self._fair.ended(visit, succeeded=failure is None, seconds=seconds, asked=asked)
+        return attempt, failure
+
+    def _post(self, job: Job, context: Context, url: str, secret: str | None, body: bytes) -> Answer:
+        try:
+            secret_keys = keys(secret)
+        except BadSecret as error:
+            raise Unanswered("refused", f"the endpoint is not called: {error}", 0.0) from None
+        message_id = str(job.id)
+        timestamp = int(time.time())
+        headers: Mapping[str, str] = {
+            "Content-Type": "application/json",
+            "User-Agent": f"jobqueue/{__version__}",
+            "Accept-Encoding": "identity",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(secret_keys, message_id, timestamp, body),
+        }
+        context.checkpoint()
+        with context.stage("request"):
+            return self._poster.post(url, body, headers, context.checkpoint)
+
+    def _record(self, context: Context, attempt: Attempt, *, complete: bool) -> None:
+        """Write the attempt down and call back others that were put off, in one transaction."""
+        call = self._fair.call()
+        found = 0
+
+        def effects(cursor: psycopg.Cursor[object]) -> None:
+            nonlocal found
+            delivery_records.note(cursor, attempt)
+            found = 0 if call is None else delivery_records.call_back(cursor, call)
+
+        with context.stage("commit"):
+            (context.commit if complete else context.write)(effects)
+        if call is not None:
+            self._fair.called(call, found)
+
+    def _delay(self, job: Job) -> float:
+        """Seconds before the next attempt: the base to the power of its number, or down to half of that."""
+        longest = min(self._base ** min(job.attempt, 64), _LONGEST)
+        return random.uniform(longest / 2, longest)
+
+    def _keep_limit(self, link: Link) -> None:
+        delivery_records.keep_limit(link, self._max_retries)
+
+
+def _outcome(status: int) -> str:
+    match status:
+        case HTTPStatus.GONE:
+            return "gone"
+        case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
+            return "throttled"
+        case _ if status < HTTPStatus.OK:
+            return "failed"
+        case _ if status < HTTPStatus.MULTIPLE_CHOICES:
+            return "delivered"
+        case _ if status < HTTPStatus.BAD_REQUEST:
+            return "redirected"
+        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return "rejected"
+        case _:
+            return "failed"

@@ -1,0 +1,98 @@
+"""Retries of webhook deliveries that are past their time: handed over to the workers at once.
+
+Workers come to retries by themselves; nothing here is needed for a delivery to be tried again. Handing over gives those that are
+due their place in the queue and wakes whoever serves it; the attempts are the workers', under the limits that hold for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.statements import statement
+from jobqueue.kernel.database.store import Store, describe
+from jobqueue.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobqueue.kernel.database.statements import Description
+
+log = get_logger(__name__)
+
+QUEUE: Final = "webhook_deliveries"
+
+# As many as one call to Store.promote gives a place.
+_BATCH: Final = 1000
+
+# How far down the queue retries are counted.
+_COUNTED: Final = 10_000
+
+# Seconds without a sign of life after which a worker is not counted on.
+_ALIVE: Final = 60.0
+
+# Plan: the claim index, read in order until the limit.
+_COUNT: Final = sql.SQL("""
+SELECT count(*) FILTER (WHERE due.retry_count > 0) FROM (
+    SELECT t.retry_count FROM {table} AS t
+    WHERE (t.status = {pending}) IS TRUE AND t.position IS NOT NULL
+    ORDER BY t.priority DESC, t.position LIMIT {limit}) AS due""")
+
+_WAKE: Final = b"SELECT pg_notify('jobqueue', 'due ' || %(queue)s)"
+
+
+@dataclass(slots=True)
+class HandedOver:
+    """Retries that are due and in the hands of the workers; `served` when a worker of that queue is alive."""
+
+    number: int = 0
+    served: bool = True
+    more: bool = False
+
+    @property
+    def message(self) -> str:
+        """The same in a sentence."""
+        said = f"Handed {self.number} due retries to the workers"
+        if not self.served:
+            said += f", but no worker serves {QUEUE} now"
+        return said + ("; more are due" if self.more else "")
+
+
+class WebhookRetries:
+    """Hands retries over. Safe to run from several threads and processes at once."""
+
+    def __init__(self, conninfo: str, *, pooled: bool = False) -> None:
+        self._conninfo = conninfo
+        self._pooled = pooled
+
+    def run(self, proceed: Callable[[], bool], done: HandedOver | None = None) -> HandedOver:
+        """Hand over what is due until nothing is left or `proceed()` says no; returns `done`.
+
+        Raises psycopg.Error, and UnknownQueue where the database is not migrated.
+        """
+        done = HandedOver() if done is None else done
+        link = Link(self._conninfo, "webhook-retry", prepare=not self._pooled)
+        try:
+            store = Store(describe(link, QUEUE))
+            while not done.more and store.promote(link) >= _BATCH:
+                done.more = not proceed()
+            done.number = int(link.fetch(_count(store.description))[0][0])
+            if done.number:
+                link.fetch(_WAKE, {"queue": QUEUE})
+            workers = link.fetch(statement("list_workers"))
+            done.served = any(QUEUE in worker[2] and worker[7] < _ALIVE for worker in workers)
+        finally:
+            link.close()
+        log.info("webhook_retries_handed_over", retries=done.number, served=done.served, more=done.more)
+        return done
+
+
+def _count(description: Description) -> bytes:
+    query = _COUNT.format(
+        table=sql.SQL(description.table), pending=sql.Literal(description.pending), limit=sql.Literal(_COUNTED)
+    )
+    # A percent sign in a name would be taken for a parameter.
+    return query.as_bytes(None).replace(b"%", b"%%")

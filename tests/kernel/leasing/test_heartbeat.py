@@ -1,0 +1,142 @@
+"""The heartbeat: renews what is held, learns what is lost, and waits for nobody."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import eventually
+
+from jobqueue.kernel import Queue
+from jobqueue.kernel.leasing.heartbeat import Heartbeat
+from jobqueue.kernel.leasing.leases import Leases
+from jobqueue.kernel.meter import Meter
+from jobqueue.observe.metrics import Metrics
+
+if TYPE_CHECKING:
+    import pytest
+    from tests.kernel.helpers import Rig
+
+    from jobqueue.kernel import Job
+
+
+def introduce() -> dict[str, Any]:
+    return {
+        "name": "w",
+        "version": "1",
+        "queues": ["jobs"],
+        "concurrency": 2,
+        "in_flight": 1,
+        "draining": False,
+        "presence": None,
+    }
+
+
+def heartbeat(rig: Rig, *jobs: Job, lease: float = 60.0) -> Heartbeat:
+    """A heartbeat that the test turns by hand."""
+    leases = Leases(lease)
+    leases.hold(jobs)
+    return Heartbeat(rig.link, Meter(Metrics(), ["jobs"]), {"jobs": rig.store()}, leases, introduce)
+
+
+def left(rig: Rig, id_: int) -> float:
+    return float(
+        rig.value("SELECT extract(epoch FROM lease_expires_at - clock_timestamp()) FROM jobs WHERE id = %s", id_)
+    )
+
+
+def test_a_lease_is_renewed_once_an_eighth_of_it_has_passed(rig: Rig) -> None:
+    rig.insert(2)
+    fresh, older = rig.claim(lease=20.0)
+    older.renewed_at -= 8.0
+    rest = heartbeat(rig, fresh, older).turn()
+    assert left(rig, fresh.id) < 21 < 59 < left(rig, older.id)
+    assert 2.5 < rest <= 3.0
+
+
+def test_when_asked_it_looks_at_every_lease_and_finds_the_one_that_was_taken(rig: Rig) -> None:
+    rig.insert(2)
+    kept, taken = rig.claim()
+    beat = heartbeat(rig, kept, taken)
+    rig.sql.execute(b"UPDATE jobs SET status = 'cancelled' WHERE id = %s", [taken.id])
+    beat.turn()
+    assert not taken.lost
+    beat.check()
+    beat.turn()
+    assert (kept.lost, taken.lost) == (False, True)
+
+
+def test_a_row_that_somebody_keeps_locked_holds_up_no_other_lease(rig: Rig) -> None:
+    rig.insert(3)
+    jobs = rig.claim(lease=20.0)
+    host = rig.connect(autocommit=False)
+    host.execute(b"UPDATE jobs SET priority = 9 WHERE id = %s", [jobs[1].id])
+    beat = heartbeat(rig, *jobs)
+    beat.check()
+    thread = threading.Thread(target=beat.turn)
+    thread.start()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert [left(rig, job.id) > 50 for job in jobs] == [True, False, True]
+    assert not any(job.lost for job in jobs)
+    host.rollback()
+    beat.check()
+    eventually(lambda: beat.turn() is not None and left(rig, jobs[1].id) > 50)
+
+
+def test_it_does_not_ask_again_for_each_of_many_notifications(rig: Rig) -> None:
+    rig.insert()
+    [job] = rig.claim(lease=20.0)
+    beat = heartbeat(rig, job)
+    beat.check()
+    beat.turn()
+    renewed_at = job.renewed_at
+    rows = rig.rows("SELECT * FROM jobqueue.workers")
+    for _ in range(5):
+        beat.check()
+        assert 0 <= beat.turn() <= 0.25
+    assert (job.renewed_at, rig.rows("SELECT * FROM jobqueue.workers")) == (renewed_at, rows)
+    eventually(lambda: beat.turn() is not None and job.renewed_at > renewed_at)
+    assert beat.turn() > 0.25
+
+
+def test_a_job_whose_outcome_is_on_the_way_is_not_reported_as_lost(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.insert(2)
+    ended, running = rig.claim()
+    beat = heartbeat(rig, ended, running)
+    ended.ended = True
+    rig.sql.execute(b"UPDATE jobs SET status = 'cancelled'")
+    beat.check()
+    beat.turn()
+    lost = [record for record in caplog.records if record.message == "lease_lost"]
+    assert [record.fields["job_id"] for record in lost] == [str(running.id)]  # type: ignore[attr-defined]
+
+
+def test_the_process_shows_itself_and_takes_its_leave(rig: Rig) -> None:
+    rig.sql.execute(b"""
+        INSERT INTO jobqueue.workers (name, version, queues, concurrency, beat_at)
+        VALUES ('long gone', '1', '{}', 1, now() - interval '2 days'), ('busy', '1', '{}', 1, now())""")
+    beat = heartbeat(rig)
+    beat.turn()
+    assert rig.rows("SELECT name, queues, concurrency, in_flight, draining FROM jobqueue.workers WHERE name = 'w'") == [
+        ("w", ["jobs"], 2, 1, False)
+    ]
+    beat.last()
+    assert rig.rows("SELECT name FROM jobqueue.workers") == [("busy",)]
+
+
+def test_a_job_that_runs_for_several_leases_stays_with_its_worker(rig: Rig) -> None:
+    rig.insert()
+    ran, go = list[int](), threading.Event()
+
+    def handler(job: Job, context: Any) -> None:
+        ran.append(job.attempt)
+        go.wait(10.0)
+        context.checkpoint()
+
+    rig.worker(Queue("jobs", handler), lease_seconds=0.4, poll_seconds=0.1)
+    started = eventually(lambda: rig.value("SELECT started_at FROM jobs"))
+    eventually(lambda: rig.value("SELECT clock_timestamp() - %s > '1.5 s'", started), interval=0.05)
+    go.set()
+    eventually(lambda: rig.states() == {"completed": 1})
+    assert ran == [1]

@@ -1,0 +1,57 @@
+"""Whether a commit happened: asked of the server, which knows until it crashes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from jobqueue.demo.embedded_postgres import Postgres
+from jobqueue.kernel.running.commit_in_doubt import Doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kernel.helpers import Rig
+
+    from jobqueue.demo.embedded_postgres import StopMode
+
+
+@pytest.fixture
+def first(rig: Rig) -> Iterator[psycopg.Connection[Any]]:
+    """A connection in a transaction that has written."""
+    with rig.connect(autocommit=False) as connection:
+        connection.execute(b"CREATE TABLE written (n int)")
+        yield connection
+
+
+def test_a_transaction_that_was_committed(rig: Rig, first: psycopg.Connection[Any]) -> None:
+    doubt = Doubt(first)
+    first.commit()
+    assert doubt.settle(rig.sql) == "committed"
+
+
+def test_a_transaction_that_was_rolled_back(rig: Rig, first: psycopg.Connection[Any]) -> None:
+    doubt = Doubt(first)
+    first.rollback()
+    assert doubt.settle(rig.sql) == "aborted"
+
+
+def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[Any]) -> None:
+    assert Doubt(first).settle(rig.sql) == "in progress"
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("fast", "committed"), ("immediate", None)])
+def test_the_id_of_a_transaction_says_nothing_after_a_crash(
+    server_folder: Path, mode: StopMode, ending: str | None
+) -> None:
+    with Postgres(server_folder / mode) as postgres:
+        dsn = postgres.create_database("doubted")
+        with psycopg.connect(dsn) as connection:
+            doubt = Doubt(connection)
+            connection.commit()
+        postgres.restart(mode)
+        with psycopg.connect(dsn) as connection:
+            assert doubt.settle(connection) == ending

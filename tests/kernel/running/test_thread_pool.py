@@ -1,0 +1,102 @@
+"""The pool: jobs that wait run side by side, jobs that are over at once do not wake everybody."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from tests.support.waiting import eventually
+
+from jobqueue.kernel.running.thread_pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobqueue.kernel import Job
+
+SIZE = 20
+FATAL = cast("Job", object())
+
+
+def jobs(count: int) -> list[Job]:
+    """The pool only hands them on."""
+    return cast("list[Job]", list(range(count)))
+
+
+class Runs:
+    """What ran, in which thread; `gate` holds the jobs until it is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.threads: list[int] = []
+        self.freed = 0
+        self.pool = Pool(SIZE, self._run, self._freed)
+
+    def _run(self, job: Job) -> None:
+        self.threads.append(threading.get_ident())
+        if job is FATAL:
+            raise ValueError
+        self.gate.wait()
+
+    def _freed(self) -> None:
+        self.freed += 1
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    runs = Runs()
+    yield runs
+    runs.gate.set()
+    runs.pool.close()
+
+
+def began(runs: Runs, count: int) -> Callable[[], bool]:
+    return lambda: len(runs.threads) == count
+
+
+def test_jobs_that_wait_are_all_begun(runs: Runs) -> None:
+    runs.pool.submit(jobs(SIZE // 2))
+    eventually(began(runs, SIZE // 2))
+    runs.pool.submit(jobs(SIZE // 2))
+    eventually(began(runs, SIZE))
+    assert len(set(runs.threads)) == SIZE
+    assert (runs.pool.in_flight, runs.pool.free) == (SIZE, 0)
+
+
+def test_threads_that_went_to_rest_are_called_again(runs: Runs) -> None:
+    for round_ in range(1, 6):
+        runs.gate.clear()
+        runs.pool.submit(jobs(SIZE))
+        eventually(began(runs, SIZE * round_))
+        runs.gate.set()
+        assert runs.pool.wait_idle(5.0)
+    assert len(set(runs.threads)) == SIZE
+    eventually(lambda: runs.freed == SIZE * 5)
+
+
+def test_jobs_that_are_over_at_once_need_few_threads(runs: Runs) -> None:
+    runs.gate.set()
+    for _ in range(50):
+        runs.pool.submit(jobs(SIZE))
+        assert runs.pool.wait_idle(5.0)
+    assert len(runs.threads) == 50 * SIZE
+    assert len(set(runs.threads)) < SIZE
+
+
+def test_jobs_that_nobody_has_begun_can_be_taken_back(runs: Runs) -> None:
+    runs.pool.submit(jobs(SIZE))
+    eventually(began(runs, SIZE))
+    runs.gate.set()
+    assert runs.pool.wait_idle(5.0)
+    closed = Pool(0, lambda _: None, lambda: None)
+    closed.submit(jobs(3))
+    assert (len(closed.take_back()), closed.in_flight) == (3, 0)
+
+
+def test_a_thread_that_ends_with_an_error_gives_its_slot_back(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda details: ended.append(details.exc_type))
+    runs.pool.submit([FATAL])
+    eventually(lambda: ended == [ValueError])
+    assert (runs.pool.free, runs.freed) == (SIZE, 1)

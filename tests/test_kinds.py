@@ -1,0 +1,80 @@
+"""The registry of kinds: what a process works on, and what it leaves to others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.schedule.helpers import Rig
+
+from jobqueue.errors import Retry
+from jobqueue.kernel import Worker, WorkerOptions
+from jobqueue.kinds import Kinds
+from jobqueue.observe.metrics import Metrics
+from jobqueue.retention.finished_jobs import heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.publishing import Host
+
+    from jobqueue.kernel import Context, Job
+
+
+@pytest.fixture
+def rig(shared_host: Host) -> Iterator[Rig]:
+    """A migrated database with nothing in it."""
+    with Rig(shared_host.dsn) as rig:
+        rig.clear()
+        yield rig
+
+
+def work(rig: Rig, kinds: Kinds) -> None:
+    Worker(WorkerOptions(rig.dsn, poll_seconds=0.5, lease_seconds=5), [kinds.queue()]).run_once(10)
+
+
+def test_a_job_goes_to_the_handler_of_its_kind(rig: Rig) -> None:
+    seen: list[Any] = []
+
+    def report(job: Job, _context: Context) -> None:
+        seen.append(job.columns["payload"])
+
+    kinds = Kinds(Metrics())
+    kinds.register("report", report)
+    kinds.register("heartbeat", heartbeat)
+    rig.rows("INSERT INTO jobs (kind, payload) VALUES ('report', '{\"a\": 1}'), ('heartbeat', '{}')")
+    work(rig, kinds)
+    assert seen == [{"a": 1}]
+    assert {row["status"] for row in rig.rows("SELECT status FROM jobs")} == {"completed"}
+
+
+def test_an_unknown_kind_waits_for_somebody_who_knows_it(rig: Rig) -> None:
+    metrics = Metrics()
+    rig.rows("INSERT INTO jobs (kind) VALUES ('mystery')")
+    work(rig, Kinds(metrics))
+    (job,) = rig.rows("SELECT *, extract(epoch FROM run_after - now())::float8 AS wait FROM jobs")
+    assert (job["status"], job["retry_count"], job["crash_count"]) == ("pending", 0, 0)
+    assert 50 < job["wait"] <= 60
+    assert "'mystery'" in job["error_message"]
+    assert b"jobqueue_jobs_unserved_total 1.0" in metrics.render()[0]
+
+
+def test_a_handlers_own_verdict_counts(rig: Rig) -> None:
+    def fails(_job: Job, _context: Context) -> None:
+        raise Retry("not yet", 30)
+
+    kinds = Kinds(Metrics())
+    kinds.register("report", fails)
+    rig.rows("INSERT INTO jobs (kind) VALUES ('report')")
+    work(rig, kinds)
+    assert rig.rows("SELECT retry_count, error_message FROM jobs") == [{"retry_count": 1, "error_message": "not yet"}]
+
+
+def test_who_serves_what() -> None:
+    kinds = Kinds(Metrics())
+    kinds.register("post", heartbeat, when=lambda payload: payload.get("target") == "here")
+    assert kinds.serves("post", {"target": "here"})
+    assert not kinds.serves("post", {"target": "there"})
+    assert not kinds.serves("other", {})
+    with pytest.raises(ValueError, match="registered already"):
+        kinds.register("post", heartbeat)
