@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobqueue.artifacts.artifact_builder import Archivist
-from jobqueue.artifacts.artifact_plan import Limits as ArchiveLimits
-from jobqueue.artifacts.artifact_progress import ArchiveMetrics
+from jobqueue.artifacts.artifact_builder import ArtifactBuilder
+from jobqueue.artifacts.artifact_plan import ArtifactLimits
+from jobqueue.artifacts.artifact_progress import ArtifactMetrics
 from jobqueue.artifacts.measure import READERS
 from jobqueue.artifacts.transfer import MOST_IN_FLIGHT
 from jobqueue.errors import ConfigurationError
@@ -16,9 +16,9 @@ from jobqueue.media.media_purge import MediaPurge
 from jobqueue.media.memory_budget import MemoryBudget, default_budget
 from jobqueue.media.publisher import Publisher
 from jobqueue.net.address_guard import Guard
-from jobqueue.net.download import Limits
-from jobqueue.origin.origin_client import Origin
-from jobqueue.origin.origin_ranges import Source
+from jobqueue.net.download import DownloadLimits
+from jobqueue.origin.origin_client import OriginClient
+from jobqueue.origin.origin_ranges import OriginRanges
 from jobqueue.retention.archive_store import ArchiveStore
 from jobqueue.storage.objects import Objects
 from jobqueue.webhooks.webhook_delivery import QUEUE as WEBHOOKS
@@ -39,10 +39,10 @@ class _Media:
     def __init__(self, settings: Settings, metrics: Metrics, concurrency: int) -> None:
         """Raises ConfigurationError that lists the variables that are missing."""
         media = settings.require_media()
-        self._origin = Origin(
+        self._origin = OriginClient(
             media.raid_pub_endpoint,
             media.raid_publisher_secret.first,
-            limits=Limits(max_bytes=settings.max_source_bytes),
+            limits=DownloadLimits(max_bytes=settings.max_source_bytes),
             pool_size=concurrency,
         )
         # A picture's two puts go out together.
@@ -68,7 +68,9 @@ class _Media:
         )
         # Archives have clients of their own: their retries must not use up those of pictures. Twice the connections of
         # one archive, because a run for a scheduler may be beside the worker's own.
-        self._archive_source = Source(media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS)
+        self._archive_source = OriginRanges(
+            media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS
+        )
         self._archive_objects = Objects(
             media.b2_endpoint,
             media.b2_key_id.first,
@@ -89,11 +91,11 @@ class _Media:
                 connections=2,
                 read_seconds=60.0,
             )
-        self._archivist = Archivist(
+        self._archivist = ArtifactBuilder(
             self._archive_source,
             self._archive_objects,
-            ArchiveMetrics(metrics),
-            ArchiveLimits(settings.max_media_files_per_zip, settings.max_zip_size_bytes),
+            ArtifactMetrics(metrics),
+            ArtifactLimits(settings.max_media_files_per_zip, settings.max_zip_size_bytes),
             cdn_base_url=media.cdn_base_url,
             conninfo=settings.conninfo,
         )

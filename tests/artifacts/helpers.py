@@ -19,12 +19,12 @@ from tests.support.origin import HeldOrigin
 from tests.support.publishing import CDN, Host, Later, Row
 from tests.support.waiting import eventually
 
-from jobqueue.artifacts.artifact_builder import Archivist
-from jobqueue.artifacts.artifact_plan import Limits
-from jobqueue.artifacts.artifact_progress import ArchiveMetrics
+from jobqueue.artifacts.artifact_builder import ArtifactBuilder
+from jobqueue.artifacts.artifact_plan import ArtifactLimits
+from jobqueue.artifacts.artifact_progress import ArtifactMetrics
 from jobqueue.kernel import Queue, Worker, WorkerOptions
 from jobqueue.observe.metrics import Metrics
-from jobqueue.origin.origin_ranges import Source
+from jobqueue.origin.origin_ranges import OriginRanges
 from jobqueue.storage.multipart import unfinished
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class MediaOrigin(HeldOrigin):
         self.most_at_once = 0
         self._at_once = 0
 
-    def source(self) -> Source:
-        return Source(self.endpoint, self.secret, pool_size=10)
+    def source(self) -> OriginRanges:
+        return OriginRanges(self.endpoint, self.secret, pool_size=10)
 
     def _answer(self, request: Request, wire: Wire) -> None:
         key = parse_qs(urlsplit(request.target).query)["key"][0]
@@ -154,9 +154,9 @@ class Yard:
     origin: MediaOrigin
     objects: Objects
 
-    def archivist(self, metrics: Metrics, *, max_files: int = 500, max_bytes: int = 2 << 30) -> Archivist:
-        return Archivist(
-            self.origin.source(), self.objects, ArchiveMetrics(metrics), Limits(max_files, max_bytes),
+    def archivist(self, metrics: Metrics, *, max_files: int = 500, max_bytes: int = 2 << 30) -> ArtifactBuilder:
+        return ArtifactBuilder(
+            self.origin.source(), self.objects, ArtifactMetrics(metrics), ArtifactLimits(max_files, max_bytes),
             cdn_base_url=CDN, conninfo=self.host.dsn,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from tests.artifacts.zips import assembled
 from tests.support.waiting import eventually
 
 from jobqueue.artifacts.transfer import BUFFER_BYTES, MOST_PARTS, NotTheFile, Sizing, Transfer
-from jobqueue.artifacts.zip_layout import Entry, Layout
+from jobqueue.artifacts.zip_layout import ZipEntry, ZipLayout
 from jobqueue.errors import Permanent
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Ends:
         self.reads: list[tuple[int, int, int]] = []
         self._lock = threading.Lock()
 
-    def layout(self, inline: Sequence[int] = ()) -> Layout:
-        return Layout(
+    def layout(self, inline: Sequence[int] = ()) -> ZipLayout:
+        return ZipLayout(
             [
-                Entry(f"{n}.bin", len(data), zlib.crc32(data), WHEN, data if n in inline else None)
+                ZipEntry(f"{n}.bin", len(data), zlib.crc32(data), WHEN, data if n in inline else None)
                 for n, data in enumerate(self.contents)
             ]
         )
@@ -53,7 +53,7 @@ class Ends:
             assert number not in self.parts
             self.parts[number] = bytes(body)
 
-    def run(self, layout: Layout, sizing: Sizing, *, split: bool = True) -> list[int]:
+    def run(self, layout: ZipLayout, sizing: Sizing, *, split: bool = True) -> list[int]:
         """Transfer; returns the sizes that were told to be sent."""
         sent: list[int] = []
         self.files = 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.artifacts.zips import READERS, assembled, check_with, require
 
 from jobqueue.artifacts.crc import combine
-from jobqueue.artifacts.zip_layout import Entry, Layout, Literal, Span, dos_time
+from jobqueue.artifacts.zip_layout import Literal, Span, ZipEntry, ZipLayout, dos_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +37,12 @@ def zeros_crc(size: int) -> int:
     return combine(crc, zlib.crc32(bytes(rest)), rest)
 
 
-def entry(name: str, data: bytes) -> Entry:
-    return Entry(name, len(data), zlib.crc32(data), NOON, data)
+def entry(name: str, data: bytes) -> ZipEntry:
+    return ZipEntry(name, len(data), zlib.crc32(data), NOON, data)
 
 
 def write(
-    layout: Layout, file: BinaryIO, fill: Callable[[Span], None] = lambda _span: None, part: int = 1 << 24
+    layout: ZipLayout, file: BinaryIO, fill: Callable[[Span], None] = lambda _span: None, part: int = 1 << 24
 ) -> None:
     """Write the archive in parts, in a random order; what `fill` leaves out are zeros that take no room on the disk."""
     starts = list(range(0, layout.size, part))
@@ -61,7 +61,7 @@ def write(
 def test_another_program_reads_names_and_bytes(program: str, tmp_path: Path) -> None:
     files = {"Fête d'été.jpg": b"x" * 1000, "空.txt": b"", "a (2).bin": os.urandom(70_000), "ﬀ🎉.png": b"\0"}
     archive = tmp_path / "archive.zip"
-    archive.write_bytes(assembled(Layout([entry(name, data) for name, data in files.items()])))
+    archive.write_bytes(assembled(ZipLayout([entry(name, data) for name, data in files.items()])))
     check_with(program, archive)
 
 
@@ -69,7 +69,7 @@ def test_zipfile_reads_what_was_put_in() -> None:
     import io
 
     files = {"Fête.jpg": b"x" * 1000, "leer.txt": b"", "b.bin": os.urandom(5000)}
-    layout = Layout([entry(name, data) for name, data in files.items()])
+    layout = ZipLayout([entry(name, data) for name, data in files.items()])
     with zipfile.ZipFile(io.BytesIO(assembled(layout))) as archive:
         assert archive.testzip() is None
         assert {info.filename: archive.read(info) for info in archive.infolist()} == files
@@ -82,7 +82,7 @@ def test_zipfile_reads_what_was_put_in() -> None:
 
 def test_local_headers_are_complete_and_nothing_follows_the_data() -> None:
     data = os.urandom(300)
-    layout = Layout([entry("one.jpg", data)])
+    layout = ZipLayout([entry("one.jpg", data)])
     archive = assembled(layout)
     signature, version, flags, method, _, _, crc, packed, size, name, extra = struct.unpack_from("<4s5H3L2H", archive)
     assert (signature, version, method, name, extra) == (b"PK\x03\x04", 10, 0, 7, 0)
@@ -100,10 +100,10 @@ def test_local_headers_are_complete_and_nothing_follows_the_data() -> None:
 def test_any_cut_into_parts_gives_the_same_bytes(sizes: list[tuple[int, bool]], part: int) -> None:
     contents = [os.urandom(size) for size, _ in sizes]
     entries = [
-        Entry(f"{n}.bin", len(data), zlib.crc32(data), NOON, data if sizes[n][1] else None)
+        ZipEntry(f"{n}.bin", len(data), zlib.crc32(data), NOON, data if sizes[n][1] else None)
         for n, data in enumerate(contents)
     ]
-    layout = Layout(entries)
+    layout = ZipLayout(entries)
     whole = bytearray(layout.size)
     at = 0
     for start in range(0, layout.size, part):
@@ -114,7 +114,7 @@ def test_any_cut_into_parts_gives_the_same_bytes(sizes: list[tuple[int, bool]], 
             whole[at : at + len(data)] = data
             at += len(data)
     assert at == layout.size
-    assert bytes(whole) == assembled(Layout([entry(f"{n}.bin", data) for n, data in enumerate(contents)]))
+    assert bytes(whole) == assembled(ZipLayout([entry(f"{n}.bin", data) for n, data in enumerate(contents)]))
 
 
 # How each takes one file out of an archive, which it can do without reading the rest.
@@ -129,7 +129,7 @@ def write_long(path: Path) -> int:
     """An archive with a file of 5 GiB and one behind it, most of it a hole in the file; returns the long one's size."""
     size = 5 * GIB + 17
     with path.open("wb") as file:
-        write(Layout([Entry("video.mov", size, zeros_crc(size), NOON), entry("behind.txt", b"still here")]), file)
+        write(ZipLayout([ZipEntry("video.mov", size, zeros_crc(size), NOON), entry("behind.txt", b"still here")]), file)
     return size
 
 
@@ -158,7 +158,7 @@ def test_all_of_a_file_of_5_gib(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["zipfile", *READERS])
 def test_70_000_files(program: str, tmp_path: Path) -> None:
-    layout = Layout([entry(f"{n:05}.txt", b"%d" % n) for n in range(70_000)])
+    layout = ZipLayout([entry(f"{n:05}.txt", b"%d" % n) for n in range(70_000)])
     path = tmp_path / "many.zip"
     with path.open("wb") as file:
         write(layout, file)
@@ -183,7 +183,7 @@ def test_70_000_files(program: str, tmp_path: Path) -> None:
     ],
 )
 def test_zip64_stands_only_where_a_value_does_not_fit(count: int, size: int, wanted: set[str]) -> None:
-    layout = Layout([Entry(f"{n:05}", size, 0, NOON) for n in range(count)])
+    layout = ZipLayout([ZipEntry(f"{n:05}", size, 0, NOON) for n in range(count)])
     found = set()
     first = next(piece for piece in layout.pieces(0, 100) if isinstance(piece, Literal))
     if len(first.data) != 30 + 5:

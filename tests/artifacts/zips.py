@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue.artifacts.zip_layout import Layout, Literal
+from jobqueue.artifacts.zip_layout import Literal, ZipLayout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def check_with(program: str, archive: Path) -> None:
     assert (done.returncode, done.stderr.decode(errors="replace")) == (0, "")
 
 
-def assembled(layout: Layout) -> bytes:
+def assembled(layout: ZipLayout) -> bytes:
     pieces = list(layout.pieces(0, layout.size))
     assert all(isinstance(piece, Literal) for piece in pieces)
     return b"".join(piece.data for piece in pieces if isinstance(piece, Literal))

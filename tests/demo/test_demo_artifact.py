@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobqueue.demo.demo_artifact import WrongArchive, verify
-from jobqueue.demo.demo_host import Artifact
-from jobqueue.demo.demo_sources import Source
+from jobqueue.demo.demo_artifact import WrongArtifact, verify
+from jobqueue.demo.demo_host import ArtifactRow
+from jobqueue.demo.demo_sources import DemoSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,18 +25,18 @@ class Case:
     """A project of two files and an absent one, and its archive, to be falsified."""
 
     def __init__(self, folder: Path) -> None:
-        self.media: dict[uuid.UUID, Source | None] = {}
+        self.media: dict[uuid.UUID, DemoSource | None] = {}
         self.manifest: dict[str, Any] = {"files": [], "missing": []}
         self.entries = {**CONTENTS, "MISSING.txt": MISSING}
         self.file_count = len(CONTENTS)
         for name, content in CONTENTS.items():
             (folder / name).write_bytes(content)
-            media_id = self.add(Source(name, folder / name, "JPEG"))
+            media_id = self.add(DemoSource(name, folder / name, "JPEG"))
             item = {"name": name, "size_bytes": len(content), "crc32": f"{zlib.crc32(content):08x}"}
             self.manifest["files"].append({"media_id": media_id, **item})
         self.manifest["missing"].append({"media_id": self.add(None), "name": "gone.jpg", "reason": "404"})
 
-    def add(self, source: Source | None) -> str:
+    def add(self, source: DemoSource | None) -> str:
         media_id = uuid.uuid4()
         self.media[media_id] = source
         return str(media_id)
@@ -51,7 +51,7 @@ class Case:
     def verify(self, data: bytes | None = None) -> None:
         file = BytesIO(self.archive() if data is None else data)
         progress = (None, 3, 3, len(file.getvalue()), len(file.getvalue()))
-        row = Artifact(
+        row = ArtifactRow(
             "READY", None, *progress, "http://cdn/a.zip", "a.zip", progress[3], self.file_count, self.manifest
         )
         verify(file, row, self.manifest, self.media)
@@ -72,7 +72,7 @@ def test_a_whole_archive_is_verified(case: Case) -> None:
 
 
 def test_a_damaged_entry_is_found(case: Case) -> None:
-    with pytest.raises(WrongArchive, match=r"the CRC of b\.jpg does not match"):
+    with pytest.raises(WrongArtifact, match=r"the CRC of b\.jpg does not match"):
         case.verify(case.archive().replace(b"secondsecond", b"secondsecund", 1))
 
 
@@ -84,35 +84,35 @@ def test_an_archive_cut_short_is_found(case: Case) -> None:
 @pytest.mark.parametrize("name", ["b.jpg", "MISSING.txt"])
 def test_an_entry_that_is_not_there_is_found(case: Case, name: str) -> None:
     del case.entries[name]
-    with pytest.raises(WrongArchive, match="its entries are"):
+    with pytest.raises(WrongArtifact, match="its entries are"):
         case.verify()
 
 
 def test_a_manifest_that_says_something_else_is_found(case: Case) -> None:
     case.manifest["files"][1]["crc32"] = "00000000"
-    with pytest.raises(WrongArchive, match=r"b\.jpg has another size or CRC"):
+    with pytest.raises(WrongArtifact, match=r"b\.jpg has another size or CRC"):
         case.verify()
 
 
 def test_a_file_left_out_without_a_word_is_found(case: Case) -> None:
     case.add(None)
-    with pytest.raises(WrongArchive, match="its row counts 2 files, its manifest 2, its project 4"):
+    with pytest.raises(WrongArtifact, match="its row counts 2 files, its manifest 2, its project 4"):
         case.verify()
 
 
 def test_a_row_that_counts_wrongly_is_found(case: Case) -> None:
     case.file_count = 3
-    with pytest.raises(WrongArchive, match="its row counts 3 files"):
+    with pytest.raises(WrongArtifact, match="its row counts 3 files"):
         case.verify()
 
 
 def test_a_missing_file_that_the_customer_is_not_told_of_is_found(case: Case) -> None:
     case.entries["MISSING.txt"] = MISSING.replace(b"gone", b"other")
-    with pytest.raises(WrongArchive, match=r"MISSING\.txt names \['other\.jpg'\]"):
+    with pytest.raises(WrongArtifact, match=r"MISSING\.txt names \['other\.jpg'\]"):
         case.verify()
 
 
 def test_another_file_than_the_original_is_found(case: Case, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"another" * 1000)
-    with pytest.raises(WrongArchive, match=r"b\.jpg is not the original"):
+    with pytest.raises(WrongArtifact, match=r"b\.jpg is not the original"):
         case.verify()

@@ -10,7 +10,7 @@ import pytest
 from tests.demo.test_object_store import client
 
 from jobqueue.demo.cdn import Cdn
-from jobqueue.demo.demo_origin import Origin
+from jobqueue.demo.demo_origin import DemoOrigin
 from jobqueue.demo.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -34,22 +34,22 @@ def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, HTTPMessa
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> Iterator[Origin]:
+def origin(tmp_path: Path) -> Iterator[DemoOrigin]:
     folder = tmp_path / "pictures"
     (folder / "in a folder").mkdir(parents=True)
     (folder / "in a folder" / "süß & ☀.jpg").write_bytes(CONTENT)
     (folder / "empty").touch()
     (tmp_path / "secret").write_text("not yours")
     (folder / "way-out").symlink_to(tmp_path / "secret")
-    with Origin(folder, "the-secret") as server:
+    with DemoOrigin(folder, "the-secret") as server:
         yield server
 
 
-def ask(origin: Origin, key: str, **headers: str) -> tuple[int, HTTPMessage, bytes]:
+def ask(origin: DemoOrigin, key: str, **headers: str) -> tuple[int, HTTPMessage, bytes]:
     return fetch(f"{origin.endpoint}?key={quote(key, safe='')}", Authorization="Bearer the-secret", **headers)
 
 
-def test_the_origin_gives_a_file_to_the_bearer(origin: Origin) -> None:
+def test_the_origin_gives_a_file_to_the_bearer(origin: DemoOrigin) -> None:
     status, headers, body = ask(origin, "in a folder/süß & ☀.jpg")
     assert (status, body) == (200, CONTENT)
     assert headers["Content-Length"] == str(len(CONTENT))
@@ -58,7 +58,7 @@ def test_the_origin_gives_a_file_to_the_bearer(origin: Origin) -> None:
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", "the-secret", "Basic the-secret"])
-def test_the_origin_refuses_others(origin: Origin, authorization: str) -> None:
+def test_the_origin_refuses_others(origin: DemoOrigin, authorization: str) -> None:
     status, headers, body = fetch(f"{origin.endpoint}?key=empty", Authorization=authorization)
     assert status == 401
     assert headers["WWW-Authenticate"] == "Bearer"
@@ -80,7 +80,7 @@ def test_the_origin_refuses_others(origin: Origin, authorization: str) -> None:
         "a\0b",
     ],
 )
-def test_the_origin_serves_files_of_its_folder_only(origin: Origin, key: str) -> None:
+def test_the_origin_serves_files_of_its_folder_only(origin: DemoOrigin, key: str) -> None:
     assert ask(origin, key)[0] == 404
 
 
@@ -88,40 +88,40 @@ def test_the_origin_serves_files_of_its_folder_only(origin: Origin, key: str) ->
     ("asked", "start", "end"),
     [("bytes=0-99", 0, 100), ("bytes=1000-", 1000, None), ("bytes=-10", -10, None), ("bytes=5-99999999", 5, None)],
 )
-def test_the_origin_resumes(origin: Origin, asked: str, start: int, end: int | None) -> None:
+def test_the_origin_resumes(origin: DemoOrigin, asked: str, start: int, end: int | None) -> None:
     status, headers, body = ask(origin, "in a folder/süß & ☀.jpg", Range=asked)
     assert (status, body) == (206, CONTENT[start:end])
     first = start % len(CONTENT)
     assert headers["Content-Range"] == f"bytes {first}-{first + len(body) - 1}/{len(CONTENT)}"
 
 
-def test_the_origin_starts_over_when_the_file_changed(origin: Origin) -> None:
+def test_the_origin_starts_over_when_the_file_changed(origin: DemoOrigin) -> None:
     status, _, body = ask(origin, "in a folder/süß & ☀.jpg", Range="bytes=10-", If_Range='"another"')
     assert (status, body) == (200, CONTENT)
 
 
 @pytest.mark.parametrize("asked", ["bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=-"])
-def test_the_origin_ignores_a_range_it_does_not_understand(origin: Origin, asked: str) -> None:
+def test_the_origin_ignores_a_range_it_does_not_understand(origin: DemoOrigin, asked: str) -> None:
     assert ask(origin, "in a folder/süß & ☀.jpg", Range=asked)[0::2] == (200, CONTENT)
 
 
-def test_the_origin_has_nothing_past_the_end(origin: Origin) -> None:
+def test_the_origin_has_nothing_past_the_end(origin: DemoOrigin) -> None:
     status, headers, _ = ask(origin, "in a folder/süß & ☀.jpg", Range=f"bytes={len(CONTENT)}-")
     assert status == 416
     assert headers["Content-Range"] == f"bytes */{len(CONTENT)}"
 
 
-def test_a_head_request_has_no_body(origin: Origin) -> None:
+def test_a_head_request_has_no_body(origin: DemoOrigin) -> None:
     status, headers, body = fetch(f"{origin.endpoint}?key=empty", "HEAD", Authorization="Bearer the-secret")
     assert (status, body) == (200, b"")
     assert headers["Accept-Ranges"] == "bytes"
 
 
-def test_a_foreign_host_name_is_refused(origin: Origin) -> None:
+def test_a_foreign_host_name_is_refused(origin: DemoOrigin) -> None:
     assert ask(origin, "empty", Host="rebound.example")[0] == 421
 
 
-def test_stopping_ends_idle_connections_and_keeps_the_address(origin: Origin) -> None:
+def test_stopping_ends_idle_connections_and_keeps_the_address(origin: DemoOrigin) -> None:
     url = origin.url
     with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=10) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

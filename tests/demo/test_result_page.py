@@ -10,9 +10,9 @@ import pyvips
 from rich.console import Console
 from tests.demo.test_http import fetch
 
-from jobqueue.demo.demo_artifact import Archive, LeftOut, show
-from jobqueue.demo.demo_results import Result, Variant
-from jobqueue.demo.demo_sources import Source
+from jobqueue.demo.demo_artifact import DemoArtifact, LeftOut, show
+from jobqueue.demo.demo_results import Result, ShownVariant
+from jobqueue.demo.demo_sources import DemoSource
 from jobqueue.demo.result_page import ResultPage, render
 from jobqueue.demo.result_table import change, size, summary, tables
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 STAGES = {"download": 10.0, "decode": 20.4, "encode": 30.0, "upload": 5.0, "commit": 1.0}
 LEFT_OUT = LeftOut("gone <1>.jpg", "the origin says [bold]404[/]", expected=True)
-ARCHIVE = Archive("A & <b>.zip", "http://127.0.0.1:9/a?b&c.zip", 3, 1_840_000, (LEFT_OUT,), None, 0.51)
+ARCHIVE = DemoArtifact("A & <b>.zip", "http://127.0.0.1:9/a?b&c.zip", 3, 1_840_000, (LEFT_OUT,), None, 0.51)
 BROKEN = replace(ARCHIVE, problem="[bold]cut <short>[/]")
-FAILED = Archive("The archive", problem="no <media>")
+FAILED = DemoArtifact("The archive", problem="no <media>")
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def results(tmp_path: Path) -> list[Result]:
     for name in names[:2]:
         picture.write_to_file(str(tmp_path / name))
     (tmp_path / names[2]).write_text("not a picture at all")
-    display = Variant("http://127.0.0.1:9/display.webp", 1600, 1200, 60)
-    thumb = Variant("http://127.0.0.1:9/thumb.webp", 400, 300, 20)
+    display = ShownVariant("http://127.0.0.1:9/display.webp", 1600, 1200, 60)
+    thumb = ShownVariant("http://127.0.0.1:9/thumb.webp", 400, 300, 20)
     done = [
-        Result(Source(name, tmp_path / name, "JPEG & co"), 64, 48, display, thumb, None, 66.4, STAGES)
+        Result(DemoSource(name, tmp_path / name, "JPEG & co"), 64, 48, display, thumb, None, 66.4, STAGES)
         for name in names[:2]
     ]
-    failed = Source(names[2], tmp_path / names[2], "broken", must_fail=True)
+    failed = DemoSource(names[2], tmp_path / names[2], "broken", must_fail=True)
     return [*done, Result(failed, error="it is <truncated> [bold]here[/]", duration_ms=3)]
 
 
@@ -92,7 +92,7 @@ def test_the_page_shows_each_picture_beside_its_variants(results: list[Result]) 
     ],
 )
 def test_the_archive_is_told_with_what_is_wrong_with_it(
-    results: list[Result], archive: Archive, texts: tuple[str, ...], absent: str, *, links: bool
+    results: list[Result], archive: DemoArtifact, texts: tuple[str, ...], absent: str, *, links: bool
 ) -> None:
     html = render(results, 1.25, archive)
     page = Collector()

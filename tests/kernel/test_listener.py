@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from jobqueue.errors import LeaseLost
 from jobqueue.kernel import Queue, listener
 from jobqueue.kernel.database.link import LOST, Link
-from jobqueue.kernel.listener import Ear, Listener
+from jobqueue.kernel.listener import DirectListenLoop, Listener
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.metrics import Metrics
 
@@ -359,11 +359,11 @@ def test_who_rings_while_it_closes_writes_nowhere(heard: Heard, nervous: None) -
 def test_a_loop_that_is_stopped_by_many_leaves_nothing_open(rig: Rig, nervous: None) -> None:
     before = descriptors()
     for _ in range(10):
-        ear = Ear(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
+        ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
         listening = threading.Event()
         ear.hear(lambda _: listening.set(), lambda: None, lambda _: None)  # noqa: B023
 
-        def ring(ear: Ear = ear) -> None:
+        def ring(ear: DirectListenLoop = ear) -> None:
             for _ in range(200):
                 ear.wake()
 
@@ -482,10 +482,10 @@ def test_a_server_that_gives_none_is_given_up(rig: Rig, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def ear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
+def ear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectListenLoop]:
     """A loop that does nothing but listen, and soon takes silence for too long."""
     monkeypatch.setattr(listener, "_SILENCE", 0.05)
-    ear = Ear(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
+    ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
     ear.hear(lambda _: None, lambda: None, lambda _: None)
     ear.start()
     yield ear
@@ -493,7 +493,7 @@ def ear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
     assert ear.join(LONG)
 
 
-def test_a_loop_that_only_listens_asks_as_well(rig: Rig, ear: Ear) -> None:
+def test_a_loop_that_only_listens_asks_as_well(rig: Rig, ear: DirectListenLoop) -> None:
     [pid] = eventually(lambda: connected(rig, "listen"))
     eventually(lambda: last_query(rig, pid) == "SELECT 1", 1.0)
 

@@ -13,7 +13,7 @@ from jobqueue.errors import LeaseLost, Retry
 from jobqueue.media.memory_budget import MemoryBudget
 from jobqueue.media.orphans import LOCK_PREFIX, note_prefix
 from jobqueue.media.publisher import Publisher
-from jobqueue.origin.origin_client import Origin
+from jobqueue.origin.origin_client import OriginClient
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_objects_that_are_named_while_the_lock_is_waited_for_are_kept(
 def publish(worker: GatedWorker, bucket: Bucket, body: bytes, *, die: bool = False) -> None:
     """Publish what is due from a source that holds `body`, or die after writing and before naming."""
     with SteadyOrigin({"photo": body}) as server:
-        origin = Origin(server.endpoint, server.secret)
+        origin = OriginClient(server.endpoint, server.secret)
         publisher = Publisher(
             origin,
             bucket.objects,

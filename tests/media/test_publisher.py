@@ -16,9 +16,9 @@ from tests.support.waiting import eventually
 
 from jobqueue.media.memory_budget import MemoryBudget
 from jobqueue.media.publisher import CACHE_CONTROL, STAGES, Publisher
-from jobqueue.net.download import Limits
+from jobqueue.net.download import DownloadLimits
 from jobqueue.observe.redact import Redactor
-from jobqueue.origin.origin_client import Origin
+from jobqueue.origin.origin_client import OriginClient
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STORE_KEY_ID = "canary-key-id"
 CDN = "https://cdn.example.test"
 
 # Quick to give up: what is tested is what becomes of the job.
-LIMITS = Limits(
+LIMITS = DownloadLimits(
     max_bytes=200_000, total_seconds=5, read_seconds=0.4, min_rate=1000, rate_window_seconds=0.4, max_resumes=1
 )
 
@@ -53,7 +53,7 @@ class Publishing:
             objects = Objects(
                 store, STORE_KEY_ID, STORE_SECRET, "bucket", "region", attempts=1, connect_seconds=1, read_seconds=1
             )
-        source = Origin(origin, ORIGIN_SECRET, limits=LIMITS)
+        source = OriginClient(origin, ORIGIN_SECRET, limits=LIMITS)
         publisher = Publisher(
             source, objects, MemoryBudget(1 << 28), self.metrics, cdn_base_url=CDN, max_pixels=200_000, concurrency=4
         )

@@ -27,7 +27,7 @@ from tests.support.http_server import (
 )
 
 from jobqueue.errors import JobError, LeaseLost, Permanent, Retry
-from jobqueue.net.download import PIECE_BYTES, Downloaded, Limits, download
+from jobqueue.net.download import PIECE_BYTES, Downloaded, DownloadLimits, download
 from jobqueue.net.http_pool import pool
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 CANARY = "canary-5f1e0c"
 NOW = formatdate(usegmt=True)
 BODY = os.urandom(300_000)
-PLAIN = Limits(max_bytes=1_000_000)
-QUICK = Limits(min_rate=1000, rate_window_seconds=0.3, read_seconds=0.3)
+PLAIN = DownloadLimits(max_bytes=1_000_000)
+QUICK = DownloadLimits(min_rate=1000, rate_window_seconds=0.3, read_seconds=0.3)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def connections() -> Iterator[urllib3.PoolManager]:
 
 @pytest.fixture
 def fetch(connections: urllib3.PoolManager, tmp_path: Path) -> Callable[..., Downloaded]:
-    def call(server: FaultyServer, limits: Limits = PLAIN, **more: object) -> Downloaded:
+    def call(server: FaultyServer, limits: DownloadLimits = PLAIN, **more: object) -> Downloaded:
         url = f"{server.url}/files?key=a&sig={CANARY}"
         headers = {"Authorization": f"Bearer {CANARY}"}
         return download(connections, url, headers, tmp_path / "file", limits, **more)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def fetch(connections: urllib3.PoolManager, tmp_path: Path) -> Callable[..., Dow
     return call
 
 
-def failure(fetch: Callable[..., Downloaded], *answers: Answer, limits: Limits = PLAIN) -> JobError:
+def failure(fetch: Callable[..., Downloaded], *answers: Answer, limits: DownloadLimits = PLAIN) -> JobError:
     """The error that these answers lead to, which must be fit for an operator's eyes."""
     with FaultyServer(*answers) as server, pytest.raises((Permanent, Retry)) as caught:
         fetch(server, limits)
@@ -97,7 +97,7 @@ def test_pieces_are_bounded_and_end_at_multiples_of_their_bound(fetch: Callable[
     counted: list[int] = []
     body = os.urandom(3 * PIECE_BYTES + 1000)
     with FaultyServer(reply(200, body)) as server:
-        assert is_body(fetch(server, Limits(), on_bytes=counted.append), body)
+        assert is_body(fetch(server, DownloadLimits(), on_bytes=counted.append), body)
     ends = list(accumulate(counted))
     for start, end in pairwise([0, *ends]):
         assert start // PIECE_BYTES == (end - 1) // PIECE_BYTES
@@ -214,7 +214,7 @@ def test_hang_in_the_body(fetch: Callable[..., Downloaded]) -> None:
         wire.send(b"x" * 500)
         wire.hang()
 
-    limits = Limits(read_seconds=0.3, rate_window_seconds=9)
+    limits = DownloadLimits(read_seconds=0.3, rate_window_seconds=9)
     error = failure(fetch, stop_halfway, limits=limits)
     assert isinstance(error, Retry)
     assert "stalled" in str(error)
@@ -245,7 +245,7 @@ def test_slow_drip_between_chunks(fetch: Callable[..., Downloaded]) -> None:
         wire.send(b"5;")
         wire.drip(b"extension" * 1000, every=0.15)
 
-    limits = Limits(rate_window_seconds=0.3)
+    limits = DownloadLimits(rate_window_seconds=0.3)
     assert "sends too slowly" in str(failure(fetch, drip, limits=limits))
 
 
@@ -263,7 +263,7 @@ def test_deadline(fetch: Callable[..., Downloaded]) -> None:
         wire.head(200, {"Content-Length": "100000"})
         wire.drip(BODY, every=0.01)
 
-    limits = Limits(total_seconds=0.3, min_rate=0)
+    limits = DownloadLimits(total_seconds=0.3, min_rate=0)
     error = failure(fetch, steady, limits=limits)
     assert isinstance(error, Retry)
     assert "took longer than the 0.3 s" in str(error)
@@ -287,13 +287,15 @@ def test_waiting_of_ours_does_not_count_against_the_peer(fetch: Callable[..., Do
             threading.Event().wait(0.4)
 
     with FaultyServer(in_two_parts) as server:
-        assert fetch(server, Limits(min_rate=100_000, rate_window_seconds=0.3), on_bytes=busy).size_bytes == 1000
+        assert (
+            fetch(server, DownloadLimits(min_rate=100_000, rate_window_seconds=0.3), on_bytes=busy).size_bytes == 1000
+        )
 
 
 def test_largest_rate(fetch: Callable[..., Downloaded]) -> None:
     began = time.monotonic()
     with FaultyServer(reply(200, BODY)) as server:
-        assert is_body(fetch(server, Limits(max_rate=1_000_000)), BODY)
+        assert is_body(fetch(server, DownloadLimits(max_rate=1_000_000)), BODY)
     assert time.monotonic() - began >= 0.29
 
 
@@ -305,15 +307,15 @@ def test_largest_rate_still_asks_the_caller(fetch: Callable[..., Downloaded]) ->
     came: list[int] = []
     began = time.monotonic()
     with FaultyServer(reply(200, BODY)) as server, pytest.raises(LeaseLost):
-        fetch(server, Limits(max_rate=100, min_rate=1), checkpoint=checkpoint, on_bytes=came.append)
+        fetch(server, DownloadLimits(max_rate=100, min_rate=1), checkpoint=checkpoint, on_bytes=came.append)
     assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("ends", [file(BODY), chunked(BODY)], ids=["with-length", "without"])
 def test_size_at_the_limit_passes_and_one_more_does_not(fetch: Callable[..., Downloaded], ends: Answer) -> None:
     with FaultyServer(ends) as server:
-        assert is_body(fetch(server, Limits(max_bytes=len(BODY))), BODY)
-    error = failure(fetch, ends, limits=Limits(max_bytes=len(BODY) - 1))
+        assert is_body(fetch(server, DownloadLimits(max_bytes=len(BODY))), BODY)
+    error = failure(fetch, ends, limits=DownloadLimits(max_bytes=len(BODY) - 1))
     assert isinstance(error, Permanent)
     assert "larger than the limit of 299999 bytes" in str(error)
 
@@ -466,7 +468,7 @@ def test_cut_short_without_a_safe_way_to_resume(fetch: Callable[..., Downloaded]
 def test_resumes_come_to_an_end(fetch: Callable[..., Downloaded]) -> None:
     with FaultyServer(file(BODY, cut=1000)) as server:
         with pytest.raises(Retry, match="after 3000 of 300000 bytes, resumed 2 times"):
-            fetch(server, Limits(max_resumes=2))
+            fetch(server, DownloadLimits(max_resumes=2))
         assert len(server.requests) == 3
 
 
@@ -580,7 +582,7 @@ def test_caller_is_asked_during_a_hang_and_its_wish_closes_the_connection(
     reached = threading.Event()
     with FaultyServer(stop) as server:
         with pytest.raises(LeaseLost):
-            fetch(server, Limits(), checkpoint=checkpoint)
+            fetch(server, DownloadLimits(), checkpoint=checkpoint)
         assert server.wires[0].left.wait(5)
 
 
@@ -600,7 +602,7 @@ def test_caller_is_asked_for_each_chunk(fetch: Callable[..., Downloaded]) -> Non
     counted: list[int] = []
     with FaultyServer(flood) as server:
         with pytest.raises(LeaseLost):
-            fetch(server, Limits(max_bytes=2**40), checkpoint=checkpoint, on_bytes=counted.append)
+            fetch(server, DownloadLimits(max_bytes=2**40), checkpoint=checkpoint, on_bytes=counted.append)
         assert server.wires[0].left.wait(5)
 
 
@@ -617,4 +619,4 @@ def test_full_disk(connections: urllib3.PoolManager, tmp_path: Path) -> None:
 )
 def test_limits_that_nothing_can_meet(contradiction: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="download"):
-        Limits(**contradiction)  # type: ignore[arg-type]
+        DownloadLimits(**contradiction)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.support.http_server import FaultyServer, Request, Wire, reply
 
 from jobqueue.errors import LeaseLost, Permanent, Retry
-from jobqueue.net.download import Limits
-from jobqueue.origin.origin_client import Origin, check_source_key
+from jobqueue.net.download import DownloadLimits
+from jobqueue.origin.origin_client import OriginClient, check_source_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,13 +100,13 @@ def test_any_key_is_judged_by_permanent_or_passes_unharmed(key: str) -> None:
         check_source_key(key)
     except Permanent:
         return
-    query = urlsplit(Origin("http://origin.example/files", "s").url(key)).query
+    query = urlsplit(OriginClient("http://origin.example/files", "s").url(key)).query
     assert parse_qs(query, keep_blank_values=True, strict_parsing=True) == {"key": [key]}
 
 
 def test_refused_before_any_request(tmp_path: Path) -> None:
     with FaultyServer(reply(200)) as server:
-        origin = Origin(server.url, CANARY)
+        origin = OriginClient(server.url, CANARY)
         with pytest.raises(Permanent, match="scheme"):
             origin.fetch("http://inside/", tmp_path / "file")
         origin.close()
@@ -129,7 +129,7 @@ def test_refused_before_any_request(tmp_path: Path) -> None:
 def test_request(tmp_path: Path, path: str, target: str) -> None:
     counted: list[int] = []
     with FaultyServer(reply(200, b"picture")) as server:
-        origin = Origin(server.url + path, CANARY)
+        origin = OriginClient(server.url + path, CANARY)
         got = origin.fetch("dir/ä b&c=?.jpg", tmp_path / "file", on_bytes=counted.append)
         origin.close()
     assert got.path.read_bytes() == b"picture"
@@ -151,7 +151,7 @@ def test_request(tmp_path: Path, path: str, target: str) -> None:
 )
 def test_refusals_say_what_to_check(tmp_path: Path, status: int, words: str) -> None:
     with FaultyServer(reply(status)) as server:
-        origin = Origin(f"{server.url}/?access={CANARY}", CANARY)
+        origin = OriginClient(f"{server.url}/?access={CANARY}", CANARY)
         with pytest.raises(Permanent) as caught:
             origin.fetch("a.jpg", tmp_path / "file")
         origin.close()
@@ -163,7 +163,7 @@ def test_refusals_say_what_to_check(tmp_path: Path, status: int, words: str) -> 
 def test_refusals_use_up_no_connection(tmp_path: Path) -> None:
     """A pool that lost a place with each refusal would be empty after as many missing files as it has places."""
     with FaultyServer(*(reply(404) for _ in range(5))) as server:
-        origin = Origin(server.url, "secret", limits=Limits(read_seconds=0.5), pool_size=2)
+        origin = OriginClient(server.url, "secret", limits=DownloadLimits(read_seconds=0.5), pool_size=2)
         for _ in range(5):
             with pytest.raises(Permanent, match="404"):
                 origin.fetch("missing.jpg", tmp_path / "source")
@@ -171,7 +171,7 @@ def test_refusals_use_up_no_connection(tmp_path: Path) -> None:
 
 def test_limits_and_their_setting(tmp_path: Path) -> None:
     with FaultyServer(reply(200, b"12345"), reply(503, headers={"Retry-After": "9"})) as server:
-        origin = Origin(server.url, CANARY, limits=Limits(max_bytes=4))
+        origin = OriginClient(server.url, CANARY, limits=DownloadLimits(max_bytes=4))
         with pytest.raises(Permanent, match="larger than MAX_SOURCE_BYTES of 4 bytes"):
             origin.fetch("a.jpg", tmp_path / "file")
         with pytest.raises(Retry, match=r"the origin .* answered 503 .* asks to wait 9 s") as caught:
@@ -191,16 +191,16 @@ def test_checkpoint_reaches_the_download(tmp_path: Path) -> None:
 
     reached = threading.Event()
     with FaultyServer(stop) as server:
-        origin = Origin(server.url, CANARY)
+        origin = OriginClient(server.url, CANARY)
         with pytest.raises(LeaseLost):
             origin.fetch("a.jpg", tmp_path / "file", checkpoint=checkpoint)
         origin.close()
 
 
 def test_secret_is_never_shown() -> None:
-    origin = Origin(f"https://origin.example/?access={CANARY}", CANARY)
+    origin = OriginClient(f"https://origin.example/?access={CANARY}", CANARY)
     assert repr(origin) == "Origin(origin.example)"
     for unfit in (f"{CANARY}\n", f"{CANARY}\x00", f"{CANARY}é"):
         with pytest.raises(ValueError, match="printable ASCII") as caught:
-            Origin("https://origin.example", unfit)
+            OriginClient("https://origin.example", unfit)
         assert CANARY not in str(caught.value)

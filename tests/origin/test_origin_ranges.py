@@ -11,8 +11,8 @@ from tests.support.http_server import Answer, FaultyServer, file, hang, reply, r
 
 from jobqueue.errors import Interrupted, Permanent, Retry
 from jobqueue.net import patience
-from jobqueue.net.download import Limits
-from jobqueue.origin.origin_ranges import Changed, Measured, Source
+from jobqueue.net.download import DownloadLimits
+from jobqueue.origin.origin_ranges import FileChanged, Measured, OriginRanges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def go_on() -> None:
     pass
 
 
-def measure(source: Source, key: str = "a") -> tuple[Measured, bytes]:
+def measure(source: OriginRanges, key: str = "a") -> tuple[Measured, bytes]:
     """What was measured, and the bytes as a caller that follows the offsets has them."""
     found = bytearray()
 
@@ -47,7 +47,7 @@ def measure(source: Source, key: str = "a") -> tuple[Measured, bytes]:
     return source.measure(key, checkpoint=go_on, on_chunk=on_chunk), bytes(found)
 
 
-def read(source: Source, start: int, end: int, size: int = len(DATA), key: str = "a") -> bytes:
+def read(source: OriginRanges, start: int, end: int, size: int = len(DATA), key: str = "a") -> bytes:
     pieces: list[bytes] = []
     source.read(key, start, end, size, checkpoint=go_on, sink=pieces.append)
     return b"".join(pieces)
@@ -79,14 +79,14 @@ def test_files_are_measured(origin: MediaOrigin) -> None:
 @pytest.mark.parametrize("etag", ['"v1"', None], ids=["resumed", "from the start"])
 def test_a_broken_measure_goes_on(etag: str | None) -> None:
     with FaultyServer(file(DATA, etag=etag, cut=300_000), file(DATA, etag=etag)) as server:
-        assert measure(Source(server.url, "s", pool_size=2)) == (WHOLE, DATA)
+        assert measure(OriginRanges(server.url, "s", pool_size=2)) == (WHOLE, DATA)
     assert (server.requests[1].headers.get("range") is not None) is (etag is not None)
 
 
 def test_a_file_that_changed_in_between_is_measured_from_the_start() -> None:
     other = noise(2, 650_000)
     with FaultyServer(file(DATA, etag='"v1"', cut=300_000), file(other, etag='"v2"')) as server:
-        assert measure(Source(server.url, "s", pool_size=2)) == (Measured(len(other), zlib.crc32(other)), other)
+        assert measure(OriginRanges(server.url, "s", pool_size=2)) == (Measured(len(other), zlib.crc32(other)), other)
 
 
 @pytest.mark.parametrize("faults", [[reply(503)], [reset], [reply(429, headers={"Retry-After": "0"})] * 4])
@@ -114,7 +114,7 @@ def test_what_is_refused_is_not_asked_for_again(origin: MediaOrigin, status: int
 
 
 def test_refusals_use_up_no_connections(origin: MediaOrigin) -> None:
-    source = Source(origin.endpoint, origin.secret, pool_size=1)
+    source = OriginRanges(origin.endpoint, origin.secret, pool_size=1)
     for _ in range(5):
         origin.faults["a"] = [reply(404, b"a body that nobody reads" * 1000)]
         with pytest.raises(Permanent):
@@ -127,9 +127,9 @@ def test_refusals_use_up_no_connections(origin: MediaOrigin) -> None:
 def test_another_size_is_another_file(origin: MediaOrigin, ranges: bool, size: int) -> None:
     origin.ranges = ranges
     for start, end in ((0, size), (5, 10)):
-        with pytest.raises(Changed):
+        with pytest.raises(FileChanged):
             read(origin.source(), start, end, size)
-    with pytest.raises(Changed):
+    with pytest.raises(FileChanged):
         origin.source().probe("a", size, checkpoint=go_on)
 
 
@@ -155,12 +155,12 @@ def test_a_silent_origin_is_left_when_the_caller_wants_to() -> None:
             raise Interrupted("stop")
 
     with FaultyServer(hang) as server, pytest.raises(Interrupted):
-        Source(server.url, "s", pool_size=1).read("a", 0, 5, 5, checkpoint=checkpoint, sink=lambda _data: None)
+        OriginRanges(server.url, "s", pool_size=1).read("a", 0, 5, 5, checkpoint=checkpoint, sink=lambda _data: None)
 
 
 def test_a_silent_origin_is_given_up() -> None:
     with FaultyServer(hang) as server:
-        source = Source(server.url, "s", pool_size=1, limits=Limits(read_seconds=0.1))
+        source = OriginRanges(server.url, "s", pool_size=1, limits=DownloadLimits(read_seconds=0.1))
         with pytest.raises(Retry, match=r"nothing for 0\.1 s"):
             source.probe("a", 5, checkpoint=go_on)
     assert len(server.requests) == 5

@@ -13,7 +13,7 @@ from tests.support.daemon import DaemonProcess
 from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.metrics import Metrics
-from jobqueue.schedule.schedules_file import Entry
+from jobqueue.schedule.schedules_file import ScheduleEntry
 from jobqueue.schedule.schedules_table import Schedules
 from jobqueue.schedule.ticker import Ticker
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def entry(name: str = "nightly", **fields: Any) -> Entry:
+def entry(name: str = "nightly", **fields: Any) -> ScheduleEntry:
     """An entry of a file: every minute, a heartbeat, unless `fields` say otherwise."""
     timing = {} if {"cron", "every_seconds"} & fields.keys() else {"every_seconds": 60}
-    return Entry(name=name, **{"kind": "heartbeat", **timing, **fields})
+    return ScheduleEntry(name=name, **{"kind": "heartbeat", **timing, **fields})
 
 
 class Rig:
@@ -96,7 +96,7 @@ class Rig:
 
     def ticker(
         self,
-        *entries: Entry,
+        *entries: ScheduleEntry,
         serves: Callable[[Schedule], bool] = lambda _schedule: True,
         fetch_settings: Callable[[], None] = lambda: None,
         primary: bool = True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobqueue.errors import ConfigurationError
-from jobqueue.schedule.schedules_file import Entry, packaged, read_plan
+from jobqueue.schedule.schedules_file import ScheduleEntry, packaged, read_plan
 from jobqueue.schedule.targets import open_targets
 from jobqueue.settings import load_settings
 
@@ -27,7 +27,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def entries(path: Path | None = None) -> dict[str, Entry]:
+def entries(path: Path | None = None) -> dict[str, ScheduleEntry]:
     return {entry.name: entry for entry in read_plan(path).entries}
 
 
@@ -141,7 +141,7 @@ def test_everything_an_entry_can_say(write: Callable[[str], Path]) -> None:
     retries = 0
     enabled = false
     """
-    assert entries(write(text))["a"] == Entry(
+    assert entries(write(text))["a"] == ScheduleEntry(
         name="a", cron="*/5 * * * *", timezone="Europe/Bucharest", kind="report", payload={"list": [1, 2], "deep": {"x": True}},
         missed="catch_up", catch_up=3, grace_seconds=300, overlap="allow", jitter_seconds=90, max_retries=0, enabled=False,
     )  # fmt: skip

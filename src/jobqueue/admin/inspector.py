@@ -12,8 +12,8 @@ from psycopg import errors, sql
 from jobqueue.admin.selection import (
     UNINDEXED,
     Adopted,
+    JobSource,
     Selection,
-    Source,
     block_source,
     id_source,
     indexed_sources,
@@ -202,7 +202,7 @@ class Inspector:
         found.sort(key=lambda job: job.completed_at or _EPOCH, reverse=True)
         return found[:limit], first == 0
 
-    def _list(self, selection: Selection, source: Source, limit: int) -> list[Listed]:
+    def _list(self, selection: Selection, source: JobSource, limit: int) -> list[Listed]:
         query = render(
             "list_due" if source.due else "list_jobs",
             self._description,
@@ -230,7 +230,7 @@ class Inspector:
                 return Count(min(number, COUNT_CAP), exact=False)
         return Count(number, exact=True)
 
-    def _sources(self, selection: Selection) -> Iterator[Source]:
+    def _sources(self, selection: Selection) -> Iterator[JobSource]:
         if selection.ids:
             yield id_source(self._description, selection)
             return

@@ -55,7 +55,7 @@ PURGE = Action("purge", "purge_jobs", ("completed", "cancelled", "failed"), ("co
 
 
 @dataclass(slots=True)
-class Changed:
+class RepairResult:
     """What a repair did.
 
     `coalesced` jobs had a pending twin and ended cancelled; `locked` ones stayed locked by somebody else and are as they
@@ -81,19 +81,19 @@ class Repair:
         self._statement = self._render(action.statement, by_id)
         self._again = self._render("find_jobs", by_id)
 
-    def run(self, on_progress: Callable[[Changed], object] = lambda _changed: None) -> Changed:
+    def run(self, on_progress: Callable[[RepairResult], object] = lambda _changed: None) -> RepairResult:
         """Change the jobs; `on_progress` is told after each batch.
 
         What was changed stays changed when this is interrupted, or raises psycopg.Error because the database refuses.
         """
-        changed = Changed()
+        changed = RepairResult()
         for ids in self._candidates(changed):
             for start in range(0, len(ids), BATCH):
                 self._change(ids[start : start + BATCH], changed)
                 on_progress(changed)
         return changed
 
-    def _candidates(self, changed: Changed) -> Iterator[Sequence[JobId]]:
+    def _candidates(self, changed: RepairResult) -> Iterator[Sequence[JobId]]:
         if self._selection.ids:
             yield self._selection.ids
             return
@@ -107,7 +107,7 @@ class Repair:
         for first in range(0, blocks, _BLOCKS):
             yield self._find(block_source(self._description, finished, first, first + _BLOCKS).condition)
 
-    def _change(self, ids: Sequence[JobId], changed: Changed) -> None:
+    def _change(self, ids: Sequence[JobId], changed: RepairResult) -> None:
         left = list(ids)
         for attempt in range(_ATTEMPTS):
             if attempt:

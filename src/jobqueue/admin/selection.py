@@ -78,7 +78,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class JobSource:
     """One place where jobs are found: a condition on `t` that one index serves, and the order in which it lists them."""
 
     condition: sql.Composable
@@ -86,7 +86,7 @@ class Source:
     due: bool = False
 
 
-def indexed_sources(description: Description, selection: Selection) -> list[Source]:
+def indexed_sources(description: Description, selection: Selection) -> list[JobSource]:
     """Where the jobs of a selection are found by an index: in progress, due, delayed, failed.
 
     State words are literals, and `pending` is asked for in its two halves, because those are the predicates of the
@@ -94,36 +94,36 @@ def indexed_sources(description: Description, selection: Selection) -> list[Sour
     """
     found = []
     if "processing" in selection.states:
-        found.append(Source(_is(description.processing), sql.SQL("t.started_at, t.id")))
+        found.append(JobSource(_is(description.processing), sql.SQL("t.started_at, t.id")))
     if "pending" in selection.states:
         # As the indexes have it (sql/0009_indexes.sql).
         pending = sql.SQL("(t.status = {}) IS TRUE").format(sql.Literal(description.pending))
         if not selection.delayed_only:
             due = pending + sql.SQL(" AND t.position IS NOT NULL")
-            found.append(Source(due, sql.SQL("t.priority DESC, t.position"), due=True))
-        found.append(Source(pending + sql.SQL(" AND t.position IS NULL"), sql.SQL("t.run_after")))
+            found.append(JobSource(due, sql.SQL("t.priority DESC, t.position"), due=True))
+        found.append(JobSource(pending + sql.SQL(" AND t.position IS NULL"), sql.SQL("t.run_after")))
     if "failed" in selection.states:
-        found.append(Source(_is(description.failed), sql.SQL("t.completed_at DESC")))
+        found.append(JobSource(_is(description.failed), sql.SQL("t.completed_at DESC")))
     return found
 
 
-def block_source(description: Description, selection: Selection, first: int, end: int) -> Source:
+def block_source(description: Description, selection: Selection, first: int, end: int) -> JobSource:
     """Finished jobs in the table's blocks from `first` up to, not including, `end`: a TID range scan reads no others."""
     words = [getattr(description, state) for state in selection.states]
     condition = sql.SQL("t.ctid >= {}::tid AND t.ctid < {}::tid AND t.status = ANY ({}::text[])").format(
         sql.Literal(f"({first},0)"), sql.Literal(f"({end},0)"), sql.Literal(words)
     )
-    return Source(condition, sql.SQL("t.completed_at DESC"))
+    return JobSource(condition, sql.SQL("t.completed_at DESC"))
 
 
-def id_source(description: Description, selection: Selection) -> Source:
+def id_source(description: Description, selection: Selection) -> JobSource:
     """Jobs with the parameter `ids`, found by the index on id, as long as they are in one of the states."""
     conditions = [source.condition for source in indexed_sources(description, selection)]
     conditions += [_is(getattr(description, state)) for state in selection.states if state in UNINDEXED]
     condition = sql.SQL("t.id = ANY (%(ids)s::{}[]) AND ({})").format(
         sql.SQL(description.id_type), sql.SQL(" OR ").join(conditions)
     )
-    return Source(condition, sql.SQL("t.id"))
+    return JobSource(condition, sql.SQL("t.id"))
 
 
 def render(name: str, description: Description, **fragments: sql.Composable) -> bytes:

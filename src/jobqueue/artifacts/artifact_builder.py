@@ -22,7 +22,7 @@ from jobqueue.errors import JobError, Permanent, Retry
 from jobqueue.kernel import Chore, Queue
 from jobqueue.net.patience import patiently
 from jobqueue.observe.logging import get_logger
-from jobqueue.origin.origin_ranges import Changed
+from jobqueue.origin.origin_ranges import FileChanged
 from jobqueue.storage.multipart import MultipartUpload, UploadGone
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobqueue.artifacts.artifact_plan import Limits, Media, Plan
-    from jobqueue.artifacts.artifact_progress import ArchiveMetrics
+    from jobqueue.artifacts.artifact_plan import ArtifactLimits, ArtifactPlan, Media
+    from jobqueue.artifacts.artifact_progress import ArtifactMetrics
     from jobqueue.kernel import Context, Job
-    from jobqueue.origin.origin_ranges import Source
+    from jobqueue.origin.origin_ranges import OriginRanges
     from jobqueue.storage.objects import Objects
 
 log = get_logger(__name__)
@@ -69,15 +69,15 @@ class _Attempt:
     uploads: Uploads
 
 
-class Archivist:
+class ArtifactBuilder:
     """The handler, with what it works with. Safe to call from many threads."""
 
     def __init__(
         self,
-        source: Source,
+        source: OriginRanges,
         objects: Objects,
-        metrics: ArchiveMetrics,
-        limits: Limits,
+        metrics: ArtifactMetrics,
+        limits: ArtifactLimits,
         *,
         cdn_base_url: str,
         conninfo: str,
@@ -127,7 +127,7 @@ class Archivist:
                 return
         raise Retry(f"files of the project changed while it was read, {_LAYOUTS} times in a row")
 
-    def _publish(self, plan: Plan, attempt: _Attempt) -> None:
+    def _publish(self, plan: ArtifactPlan, attempt: _Attempt) -> None:
         """Have the archive at the store, and record it."""
         context = attempt.context
         with context.stage("upload"):
@@ -150,7 +150,7 @@ class Archivist:
         self._metrics.files.labels("sent").inc(len(plan.sources))
         self._metrics.files.labels("missing").inc(len(plan.missing))
 
-    def _upload(self, plan: Plan, attempt: _Attempt) -> None:
+    def _upload(self, plan: ArtifactPlan, attempt: _Attempt) -> None:
         context, layout = attempt.context, plan.layout
         sizing = Sizing.of(layout.size, sum(len(item.kept or b"") for item in plan.sources))
         long = next((item for item in plan.sources if item.size is not None and is_long(item.size, sizing)), None)
@@ -202,14 +202,14 @@ class Archivist:
         assert item.size is not None
         try:
             return self._source.serves_ranges(item.source_key, item.size, checkpoint=checkpoint)
-        except Changed:
+        except FileChanged:
             raise NotTheFile(entry) from None
         except (Permanent, Retry) as error:
             raise _Gone(entry, error) from error
 
     def _read(
         self,
-        plan: Plan,
+        plan: ArtifactPlan,
         entry: int,
         start: int,
         end: int,
@@ -225,7 +225,7 @@ class Archivist:
 
         try:
             self._source.read(item.source_key, start, end, item.size, checkpoint=checkpoint, sink=counted)
-        except Changed:
+        except FileChanged:
             raise NotTheFile(entry) from None
         except (Permanent, Retry) as error:
             raise _Gone(entry, error) from error
@@ -235,7 +235,7 @@ class Archivist:
         self._metrics.uploaded.inc(size)
         self._metrics.bytes.inc(size)
 
-    def _record(self, cursor: psycopg.Cursor[Any], job: Job, plan: Plan) -> None:
+    def _record(self, cursor: psycopg.Cursor[Any], job: Job, plan: ArtifactPlan) -> None:
         cursor.execute(
             """
             UPDATE public.download_artifacts

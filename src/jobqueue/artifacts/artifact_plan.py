@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue.artifacts.entry_names import Names, archive_name, ascii_name, entry_name
-from jobqueue.artifacts.zip_layout import Entry, Layout, dos_time
+from jobqueue.artifacts.zip_layout import ZipEntry, ZipLayout, dos_time
 from jobqueue.errors import Cancelled, Permanent, Retry
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ ORDER BY created_at NULLS FIRST, id
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArtifactLimits:
     """The limits of one archive: MAX_MEDIA_FILES_PER_ZIP and MAX_ZIP_SIZE_BYTES."""
 
     max_files: int
@@ -94,7 +94,7 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class MediaSelection:
     """The media that one artifact asks for, in the order of the archive; `filename` is what a browser saves it as."""
 
     project_id: Any
@@ -102,7 +102,7 @@ class Selection:
     media: list[Media]
 
 
-def select(context: Context, project_id: Any, kind: str, limits: Limits) -> Selection:
+def select(context: Context, project_id: Any, kind: str, limits: ArtifactLimits) -> MediaSelection:
     """Read the project and its media.
 
     Raises Cancelled when the project is gone, Permanent for an unknown type, for a project without media of the type,
@@ -124,7 +124,7 @@ def select(context: Context, project_id: Any, kind: str, limits: Limits) -> Sele
     names = Names(MISSING_NAME)
     media = [_media(names, *row) for row in rows]
     limits.check_bytes(sum(item.declared if item.size is None else item.size for item in media))
-    return Selection(project_id, archive_name(projects[0][0], kind), media)
+    return MediaSelection(project_id, archive_name(projects[0][0], kind), media)
 
 
 def _media(
@@ -144,7 +144,7 @@ def _media(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ArtifactPlan:
     """An archive laid out: `sources` are the media of its first entries, in order; what is left out is in `missing`.
 
     `storage_key` names exactly these bytes under exactly this file name.
@@ -152,7 +152,7 @@ class Plan:
 
     filename: str
     storage_key: str
-    layout: Layout
+    layout: ZipLayout
     sources: list[Media]
     missing: list[Media]
 
@@ -168,7 +168,7 @@ class Plan:
         }
 
 
-def lay_out(selection: Selection, limits: Limits) -> Plan:
+def lay_out(selection: MediaSelection, limits: ArtifactLimits) -> ArtifactPlan:
     """Lay the archive out; all media must have been measured or be missing.
 
     Raises TooLarge, and when every file is missing Permanent, or Retry where another attempt may find one.
@@ -184,21 +184,21 @@ def lay_out(selection: Selection, limits: Limits) -> Plan:
     if missing:
         text = _missing_text(missing, len(selection.media))
         latest = max(item.modified for item in selection.media)
-        entries.append(Entry(MISSING_NAME, len(text), zlib.crc32(text), latest, text))
-    layout = Layout(entries)
+        entries.append(ZipEntry(MISSING_NAME, len(text), zlib.crc32(text), latest, text))
+    layout = ZipLayout(entries)
     limits.check_bytes(layout.size)
     digest = _digest(selection.filename, entries, present)
     key = f"{PREFIX}{selection.project_id}/{digest}/{ascii_name(selection.filename)}"
-    return Plan(selection.filename, key, layout, present, missing)
+    return ArtifactPlan(selection.filename, key, layout, present, missing)
 
 
-def _entry(item: Media) -> Entry:
+def _entry(item: Media) -> ZipEntry:
     assert item.size is not None
     assert item.crc32 is not None
-    return Entry(item.name, item.size, item.crc32, item.modified, item.kept)
+    return ZipEntry(item.name, item.size, item.crc32, item.modified, item.kept)
 
 
-def _digest(filename: str, entries: Sequence[Entry], present: Sequence[Media]) -> str:
+def _digest(filename: str, entries: Sequence[ZipEntry], present: Sequence[Media]) -> str:
     """Of everything that decides the archive's bytes, and of where they come from: 128 bits in hex."""
     digest = hashlib.sha256(f"{RECIPE}\0{filename}\n".encode())
     for number, entry in enumerate(entries):

@@ -19,7 +19,7 @@ _EVERY_SECONDS: Final = 1.0
 OUTCOMES: Final = ("sent", "missing")
 
 
-class ArchiveMetrics:
+class ArtifactMetrics:
     """What archives add to the process's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:

@@ -13,17 +13,17 @@ from jobqueue.artifacts.artifact_plan import TooLarge
 from jobqueue.artifacts.crew import Crew
 from jobqueue.errors import Permanent, Retry
 from jobqueue.observe.logging import get_logger
-from jobqueue.origin.origin_ranges import Changed
+from jobqueue.origin.origin_ranges import FileChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import psycopg
 
-    from jobqueue.artifacts.artifact_plan import Limits, Media, Selection
-    from jobqueue.artifacts.artifact_progress import ArchiveMetrics, Progress
+    from jobqueue.artifacts.artifact_plan import ArtifactLimits, Media, MediaSelection
+    from jobqueue.artifacts.artifact_progress import ArtifactMetrics, Progress
     from jobqueue.kernel import Context
-    from jobqueue.origin.origin_ranges import Source
+    from jobqueue.origin.origin_ranges import OriginRanges
 
 log = get_logger(__name__)
 
@@ -37,7 +37,12 @@ class Measurer:
     """Measures and probes the files of one attempt at an archive."""
 
     def __init__(
-        self, source: Source, context: Context, progress: Progress, metrics: ArchiveMetrics, limits: Limits
+        self,
+        source: OriginRanges,
+        context: Context,
+        progress: Progress,
+        metrics: ArtifactMetrics,
+        limits: ArtifactLimits,
     ) -> None:
         self._source = source
         self._context = context
@@ -48,7 +53,7 @@ class Measurer:
         self._unrecorded: list[Media] = []
         self._recorded_at = time.monotonic()
 
-    def measure(self, selection: Selection, keep_bytes: int) -> None:
+    def measure(self, selection: MediaSelection, keep_bytes: int) -> None:
         """Give every file of the selection its size and CRC, or a reason for its being left out.
 
         Files are kept in `Media.kept` when all that have to be read take at most `keep_bytes` together. Raises TooLarge
@@ -127,7 +132,7 @@ class Measurer:
         assert item.size is not None
         try:
             self._source.probe(item.source_key, item.size, checkpoint=checkpoint)
-        except Changed:
+        except FileChanged:
             item.size = item.crc32 = None
 
     def _tick(self) -> None:
@@ -149,7 +154,7 @@ class Measurer:
 class _Reading:
     """What has been read in all, against the limit, and what of it is kept."""
 
-    def __init__(self, known_bytes: int, keep_bytes: int, limits: Limits) -> None:
+    def __init__(self, known_bytes: int, keep_bytes: int, limits: ArtifactLimits) -> None:
         self._lock = threading.Lock()
         self._bytes = known_bytes
         self._limits = limits

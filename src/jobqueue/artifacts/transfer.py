@@ -25,7 +25,7 @@ from jobqueue.errors import Permanent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobqueue.artifacts.zip_layout import Layout
+    from jobqueue.artifacts.zip_layout import ZipLayout
 
 _MIB: Final = 1024 * 1024
 
@@ -97,7 +97,7 @@ class Transfer:
 
     def __init__(
         self,
-        layout: Layout,
+        layout: ZipLayout,
         sizing: Sizing,
         *,
         read: Callable[[int, int, int, Callable[[bytes], None], Callable[[], None]], None],

@@ -43,7 +43,7 @@ _TOO_MANY: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """A file of the archive: `size` in bytes, `modified` as the DOS date and time of `dos_time`.
 
     `content` is set where the bytes are at hand; otherwise whoever writes the archive gets a Span to fill.
@@ -84,10 +84,10 @@ def dos_time(moment: datetime | None) -> tuple[int, int]:
     return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
 
 
-class Layout:
+class ZipLayout:
     """Where everything stands in the archive of `entries`, in their order. `size` is the archive's length in bytes."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[ZipEntry]) -> None:
         self.entries = entries
         self._headers = array("Q")
         at = 0
@@ -162,16 +162,16 @@ class Layout:
         return end64 + _END.pack(b"PK\x05\x06", 0, 0, few, few, min(length, _TOO_LONG), min(at, _TOO_LONG), 0)
 
 
-def _local_length(entry: Entry) -> int:
+def _local_length(entry: ZipEntry) -> int:
     return _LOCAL.size + len(entry.name.encode()) + (20 if entry.size >= _TOO_LONG else 0)
 
 
-def _record_length(entry: Entry, header: int) -> int:
+def _record_length(entry: ZipEntry, header: int) -> int:
     values = 2 * (entry.size >= _TOO_LONG) + (header >= _TOO_LONG)
     return _CENTRAL.size + len(entry.name.encode()) + (4 + 8 * values if values else 0)
 
 
-def _local(entry: Entry) -> bytes:
+def _local(entry: ZipEntry) -> bytes:
     name = entry.name.encode()
     long = entry.size >= _TOO_LONG
     extra = struct.pack("<2H2Q", 1, 16, entry.size, entry.size) if long else b""

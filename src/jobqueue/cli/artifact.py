@@ -48,7 +48,7 @@ class ArchiveType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class RequestedArtifact:
     """A row of download_artifacts, as it is now; `state` in the words of every queue."""
 
     id: Any
@@ -93,7 +93,7 @@ def artifact(
     settings = load_settings()
     with open_database(settings) as connection:
         queue = find_queue(connection, _QUEUE)
-        made = Artifact(_request(connection, project_id, type_, priority, settings.max_retries), "pending")
+        made = RequestedArtifact(_request(connection, project_id, type_, priority, settings.max_retries), "pending")
         if wait:
             _warn_of_no_worker(connection)
             with _progress() as on_progress:
@@ -118,8 +118,12 @@ def _request(connection: Connection, project_id: str, type_: ArchiveType, priori
 
 
 def _follow(
-    connection: Connection, queue: Adopted, made: Artifact, timeout: float, on_progress: Callable[[Artifact], object]
-) -> Artifact:
+    connection: Connection,
+    queue: Adopted,
+    made: RequestedArtifact,
+    timeout: float,
+    on_progress: Callable[[RequestedArtifact], object],
+) -> RequestedArtifact:
     """Wait until the artifact has ended, or for `timeout` seconds."""
     from jobqueue.kernel.database.limited import fetch
 
@@ -129,7 +133,7 @@ def _follow(
         if not rows:
             raise failed("the artifact or its project was deleted meanwhile")
         word, *rest = rows[0]
-        made = Artifact(made.id, queue.state(word) or word, *rest)
+        made = RequestedArtifact(made.id, queue.state(word) or word, *rest)
         on_progress(made)
         if not made.open or time.monotonic() >= deadline:
             return made
@@ -143,7 +147,7 @@ def _warn_of_no_worker(connection: Connection) -> None:
         note(f"no worker is alive for {_QUEUE}: start one with `jobqueue worker`")
 
 
-def _print(made: Artifact, *, as_json: bool) -> None:
+def _print(made: RequestedArtifact, *, as_json: bool) -> None:
     if as_json:
         fields = ("state", "error_message", "cdn_url", "filename", "size_bytes", "file_count", "missing")
         document = {"schema": "jobqueue.artifact/1", "id": str(made.id)}
@@ -156,7 +160,7 @@ def _print(made: Artifact, *, as_json: bool) -> None:
         _draw(made)
 
 
-def _draw(made: Artifact) -> None:
+def _draw(made: RequestedArtifact) -> None:
     from rich.filesize import decimal
     from rich.text import Text
 
@@ -171,7 +175,7 @@ def _draw(made: Artifact) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Artifact], object]]:
+def _progress() -> Iterator[Callable[[RequestedArtifact], object]]:
     """A bar on standard error, where a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _made: None
@@ -185,7 +189,7 @@ def _progress() -> Iterator[Callable[[Artifact], object]]:
         task = bar.add_task("waiting", total=None)
         phase: str | None = None
 
-        def show(made: Artifact) -> None:
+        def show(made: RequestedArtifact) -> None:
             nonlocal phase
             if made.phase != phase:
                 phase = made.phase

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobqueue.admin.inspector import Inspector
-    from jobqueue.admin.repair import Action, Changed
+    from jobqueue.admin.repair import Action, RepairResult
     from jobqueue.admin.selection import Adopted, Selection
 
 _SAMPLES = 5
@@ -201,7 +201,9 @@ def _confirm(queue: Adopted, inspector: Inspector, selection: Selection, request
         raise failed("nothing was changed")
 
 
-def _report(queue: Adopted, inspector: Inspector, selection: Selection, request: _Request, changed: Changed) -> None:
+def _report(
+    queue: Adopted, inspector: Inspector, selection: Selection, request: _Request, changed: RepairResult
+) -> None:
     _, past = _WORDS[request.action.name]
     left = [id_ for id_ in selection.ids if id_ not in set(changed.ids)]
     if request.as_json:
@@ -240,7 +242,7 @@ def _print(request: _Request, document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(request: _Request) -> Iterator[Callable[[Changed], object]]:
+def _progress(request: _Request) -> Iterator[Callable[[RepairResult], object]]:
     """Counts what is done on standard error, where a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _changed: None

@@ -77,7 +77,7 @@ def attach(
 def _attach(
     connection: Connection, queue: Adopted, keys: Sequence[str], *, group: UUID | None, priority: int, max_retries: int
 ) -> list[Publication]:
-    run = _Runner(connection)
+    run = _StatementRunner(connection)
     run("lock_publishing")
     there = dict(run("find_files", keys=list(keys), group=group))
     missing = [key for key in keys if key not in there]
@@ -117,7 +117,7 @@ def follow(
 
 
 def _look(connection: Connection, queue: Adopted, publications: Sequence[Publication]) -> None:
-    run = _Runner(connection)
+    run = _StatementRunner(connection)
     rows = {row[0]: row[1:] for row in run("watch_files", jobs=[each.job_id for each in publications])}
     for each in publications:
         if each.job_id not in rows:
@@ -130,7 +130,7 @@ def _look(connection: Connection, queue: Adopted, publications: Sequence[Publica
             each.job_id, each.status, each.coalesced = type(each.job_id)(successor[1]), "pending", True
 
 
-class _Runner:
+class _StatementRunner:
     """Runs the statements of sql/ by name."""
 
     def __init__(self, connection: Connection) -> None:

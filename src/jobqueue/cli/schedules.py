@@ -127,7 +127,7 @@ def resume(name: Name, as_json: Json = False) -> None:
     _report(name, changed, f"{name} ticks again", f"{name} was not paused", as_json)
 
 
-class _Bounded:
+class _LimitedDatabase:
     """Runs each statement within a limit on its time and on its patience, as `Schedules` wants it."""
 
     def __init__(self, connection: Connection) -> None:
@@ -144,7 +144,7 @@ def _open() -> Iterator[Schedules]:
     with open_database() as connection:
         from jobqueue.schedule.schedules_table import Schedules
 
-        yield Schedules(_Bounded(connection))
+        yield Schedules(_LimitedDatabase(connection))
 
 
 def _find(schedules: Schedules, name: str) -> Schedule:

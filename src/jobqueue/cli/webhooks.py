@@ -27,7 +27,7 @@ from jobqueue.cli.jobs_selection import DryRun, Yes, must_not_ask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobqueue.webhooks.webhook_admin import Endpoint, Endpoints
+    from jobqueue.webhooks.webhook_admin import ListedWebhook, WebhookAdmin
 
 app = typer.Typer(no_args_is_help=True, help="Look at webhooks, switch them on again, send what they missed.")
 
@@ -48,10 +48,10 @@ def list_webhooks(
 
     Example: jobqueue webhooks list --disabled
     """
-    from jobqueue.webhooks.webhook_admin import Endpoints
+    from jobqueue.webhooks.webhook_admin import WebhookAdmin
 
     with open_database() as connection:
-        found = [each for each in Endpoints(connection).find() if not (disabled and each.active)]
+        found = [each for each in WebhookAdmin(connection).find() if not (disabled and each.active)]
     if as_json:
         print_json({"schema": "jobqueue.webhooks/1", "webhooks": [each.document() for each in found]})
     elif not at_terminal():
@@ -77,10 +77,10 @@ def enable(ids: Ids, as_json: Json = False) -> None:
 
     Example: jobqueue webhooks enable 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
-    from jobqueue.webhooks.webhook_admin import Endpoints
+    from jobqueue.webhooks.webhook_admin import WebhookAdmin
 
     with open_database() as connection:
-        endpoints = Endpoints(connection)
+        endpoints = WebhookAdmin(connection)
         known = _find(endpoints, ids)
         enabled = endpoints.enable([each.id for each in known])
     if as_json:
@@ -113,7 +113,7 @@ def replay(
 
     Example: jobqueue webhooks replay 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11 --since 2d --dry-run
     """
-    from jobqueue.webhooks.webhook_admin import Endpoints
+    from jobqueue.webhooks.webhook_admin import WebhookAdmin
 
     states = tuple(status or ("failed", "cancelled"))
     if unknown := [state for state in states if state not in _REPLAYABLE]:
@@ -122,7 +122,7 @@ def replay(
         raise misused("nobody is there to confirm this: add --yes, or --dry-run to see what it would send again")
     moment = None if since is None else datetime.now(UTC) - since
     with open_database() as connection:
-        endpoints = Endpoints(connection)
+        endpoints = WebhookAdmin(connection)
         known = _find(endpoints, ids)
         for each in known:
             if not each.active:
@@ -146,7 +146,7 @@ def _report(numbers: dict[str, int], verb: str, *, as_json: bool, dry_run: bool)
         typer.echo(f"{id_} {verb} {number:,} {'delivery' if number == 1 else 'deliveries'}")
 
 
-def _find(endpoints: Endpoints, ids: Sequence[str]) -> list[Endpoint]:
+def _find(endpoints: WebhookAdmin, ids: Sequence[str]) -> list[ListedWebhook]:
     wanted = list(dict.fromkeys(id_.strip().lower() for id_ in ids))
     found = {each.id: each for each in endpoints.find(wanted)}
     if missing := [id_ for id_ in wanted if id_ not in found]:
@@ -156,7 +156,7 @@ def _find(endpoints: Endpoints, ids: Sequence[str]) -> list[Endpoint]:
     return [found[id_] for id_ in wanted]
 
 
-def _show(found: Sequence[Endpoint]) -> None:
+def _show(found: Sequence[ListedWebhook]) -> None:
     from rich.text import Text
 
     now = datetime.now(UTC)

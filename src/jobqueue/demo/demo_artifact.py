@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jobqueue.demo.demo_host import Artifact, Host
-    from jobqueue.demo.demo_sources import Source
-    from jobqueue.demo.demo_worker import Worker
+    from jobqueue.demo.demo_host import ArtifactRow, Host
+    from jobqueue.demo.demo_sources import DemoSource
+    from jobqueue.demo.demo_worker import WorkerProcess
 
 VERIFIED = "verified: every entry's CRC matches"
 
@@ -43,7 +43,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Archive:
+class DemoArtifact:
     """What became of the archive: `problem` says why there is none, or what is wrong with it.
 
     `files` counts the media inside, `size` the archive's bytes; `seconds` pass from the insert to the end of its job.
@@ -63,16 +63,21 @@ class Archive:
         return self.problem is None and all(item.expected for item in self.left_out)
 
 
-class WrongArchive(Exception):
+class WrongArtifact(Exception):
     """The archive is not what the row says; the message says where."""
 
 
 def build(
-    host: Host, found: Iterable[Source], absent: Iterable[str], worker: Worker, folder: Path, console: Console
-) -> Archive:
+    host: Host,
+    found: Iterable[DemoSource],
+    absent: Iterable[str],
+    worker: WorkerProcess,
+    folder: Path,
+    console: Console,
+) -> DemoArtifact:
     """Ask for an archive of `found` and of the keys `absent`, which the origin does not have; show progress; verify it.
 
-    The download is kept in `folder` while it is verified. Raises WorkerError as `Worker.follow` does.
+    The download is kept in `folder` while it is verified. Raises WorkerError as `WorkerProcess.follow` does.
     """
     project, media = host.offer(found, absent)
     began = time.monotonic()
@@ -80,21 +85,21 @@ def build(
     seconds = time.monotonic() - began
     filename = row.filename or "The archive"
     if row.status != "READY" or row.cdn_url is None or row.manifest is None:
-        return Archive(filename, problem=row.error_message or f"the artifact is {row.status}", seconds=seconds)
+        return DemoArtifact(filename, problem=row.error_message or f"the artifact is {row.status}", seconds=seconds)
     problem = None
     try:
         with console.status("Verifying the archive"), tempfile.TemporaryFile(dir=folder) as file:
             _download(row, file)
             verify(file, row, row.manifest, media)
-    except (WrongArchive, zipfile.BadZipFile, urllib3.exceptions.HTTPError, OSError) as error:
+    except (WrongArtifact, zipfile.BadZipFile, urllib3.exceptions.HTTPError, OSError) as error:
         problem = f"the archive cannot be verified: {error}"
     left_out = tuple(
         LeftOut(item["name"], item["reason"], media[UUID(item["media_id"])] is None) for item in row.manifest["missing"]
     )
-    return Archive(filename, row.cdn_url, row.file_count or 0, row.size_bytes or 0, left_out, problem, seconds)
+    return DemoArtifact(filename, row.cdn_url, row.file_count or 0, row.size_bytes or 0, left_out, problem, seconds)
 
 
-def show(archive: Archive, console: Console) -> None:
+def show(archive: DemoArtifact, console: Console) -> None:
     """Print what became of it."""
     said = [f"[bold]Download all:[/] {escape(archive.filename)}"]
     if archive.url is not None:
@@ -106,7 +111,7 @@ def show(archive: Archive, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _await_end(host: Host, artifact: UUID, worker: Worker, console: Console) -> Artifact:
+def _await_end(host: Host, artifact: UUID, worker: WorkerProcess, console: Console) -> ArtifactRow:
     """Show the progress that the row tells until the archive is there or has failed."""
     columns = (
         SpinnerColumn(),
@@ -131,7 +136,7 @@ def _await_end(host: Host, artifact: UUID, worker: Worker, console: Console) -> 
     return row
 
 
-def _download(row: Artifact, file: IO[bytes]) -> None:
+def _download(row: ArtifactRow, file: IO[bytes]) -> None:
     """Copy what the CDN serves to `file`. Raises WrongArchive when it is served as something else than a whole archive."""
     assert row.cdn_url is not None
     with (
@@ -140,13 +145,15 @@ def _download(row: Artifact, file: IO[bytes]) -> None:
     ):
         kind, disposition = answer.headers.get("Content-Type"), answer.headers.get("Content-Disposition", "")
         if answer.status != 200 or kind != "application/zip" or not disposition.startswith("attachment;"):
-            raise WrongArchive(f"{row.cdn_url} answers {answer.status} with type {kind}, disposition {disposition!r}")
+            raise WrongArtifact(f"{row.cdn_url} answers {answer.status} with type {kind}, disposition {disposition!r}")
         shutil.copyfileobj(answer, file, _CHUNK)
     if file.tell() != row.size_bytes:
-        raise WrongArchive(f"it has {file.tell()} bytes, its row says {row.size_bytes}")
+        raise WrongArtifact(f"it has {file.tell()} bytes, its row says {row.size_bytes}")
 
 
-def verify(file: IO[bytes], row: Artifact, manifest: Mapping[str, Any], media: Mapping[UUID, Source | None]) -> None:
+def verify(
+    file: IO[bytes], row: ArtifactRow, manifest: Mapping[str, Any], media: Mapping[UUID, DemoSource | None]
+) -> None:
     """Compare the archive with its own checksums, with the manifest and with the originals.
 
     Raises WrongArchive, saying what differs first, and zipfile.BadZipFile for what is no archive at all.
@@ -156,24 +163,24 @@ def verify(file: IO[bytes], row: Artifact, manifest: Mapping[str, Any], media: M
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
         if damaged is not None:
-            raise WrongArchive(f"the CRC of {damaged} does not match")
+            raise WrongArtifact(f"the CRC of {damaged} does not match")
         entries = archive.infolist()
         if [entry.filename for entry in entries] != names:
-            raise WrongArchive(f"its entries are {[entry.filename for entry in entries]}, expected {names}")
+            raise WrongArtifact(f"its entries are {[entry.filename for entry in entries]}, expected {names}")
         told_missing = archive.read(_MISSING_NAME).decode().splitlines()[2:] if missing else []
     if told_missing != [item["name"] for item in missing]:
-        raise WrongArchive(f"{_MISSING_NAME} names {told_missing}, the manifest {missing}")
+        raise WrongArtifact(f"{_MISSING_NAME} names {told_missing}, the manifest {missing}")
     if len(listed) != row.file_count or len(listed) + len(missing) != len(media):
-        raise WrongArchive(
+        raise WrongArtifact(
             f"its row counts {row.file_count} files, its manifest {len(listed)}, its project {len(media)}"
         )
     for entry, item in zip(entries, listed, strict=False):  # MISSING.txt comes last and has no original
         told = (item["size_bytes"], int(item["crc32"], 16))
         if (entry.file_size, entry.CRC) != told:
-            raise WrongArchive(f"{entry.filename} has another size or CRC than the manifest says")
+            raise WrongArtifact(f"{entry.filename} has another size or CRC than the manifest says")
         source = media[UUID(item["media_id"])]
         if source is None or _measured(source.path) != told:
-            raise WrongArchive(f"{entry.filename} is not the original")
+            raise WrongArtifact(f"{entry.filename} is not the original")
 
 
 def _measured(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobqueue.demo.demo_sources import Source
+    from jobqueue.demo.demo_sources import DemoSource
 
 _TERMINAL = ("completed", "failed", "cancelled")
 _ARTIFACT_TERMINAL = ("READY", "FAILED", "CANCELLED")
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Artifact:
+class ArtifactRow:
     """What the host reads of an archive it asked for; `cdn_url` and what follows it are there once it is READY."""
 
     status: str
@@ -65,7 +65,7 @@ class Host:
         self._connection = connection
         self._group = uuid.uuid4()
 
-    def publish(self, sources: Iterable[Source]) -> dict[uuid.UUID, Source]:
+    def publish(self, sources: Iterable[DemoSource]) -> dict[uuid.UUID, DemoSource]:
         """Insert each file and its job, in one transaction; returns the files' ids."""
         files = {uuid.uuid4(): source for source in sources}
         with self._connection.transaction(), self._connection.cursor() as cursor:
@@ -101,14 +101,14 @@ class Host:
             ).fetchall()
 
     def offer(
-        self, sources: Iterable[Source], absent: Iterable[str]
-    ) -> tuple[uuid.UUID, dict[uuid.UUID, Source | None]]:
+        self, sources: Iterable[DemoSource], absent: Iterable[str]
+    ) -> tuple[uuid.UUID, dict[uuid.UUID, DemoSource | None]]:
         """Insert a project with these media, and with those of the keys `absent`, in one transaction.
 
         Returns the project's id, and by the ids of its media their sources; None for absent ones.
         """
         project = uuid.uuid4()
-        offered: list[tuple[uuid.UUID, str, str, int | None, Source | None]] = [
+        offered: list[tuple[uuid.UUID, str, str, int | None, DemoSource | None]] = [
             *((uuid.uuid4(), source.key, source.name, source.size, source) for source in sources),
             *((uuid.uuid4(), key, key, None, None) for key in absent),
         ]
@@ -130,9 +130,9 @@ class Host:
         )
         return artifact
 
-    def artifact(self, artifact: uuid.UUID) -> Artifact:
+    def artifact(self, artifact: uuid.UUID) -> ArtifactRow:
         """Where an archive stands now. Raises LookupError for an id that is not there."""
-        with self._connection.cursor(row_factory=class_row(Artifact)) as cursor:
+        with self._connection.cursor(row_factory=class_row(ArtifactRow)) as cursor:
             row = cursor.execute(
                 "SELECT status, error_message, phase, files_done, files_total, bytes_done, bytes_total,"
                 " cdn_url, filename, size_bytes, file_count, manifest FROM download_artifacts WHERE id = %s",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Origin(LoopbackServer):
+class DemoOrigin(LoopbackServer):
     """Serves the files of `folder` by their path in it to whoever carries `Authorization: Bearer {secret}`.
 
     401 without the secret, 404 for a key that names no file inside the folder. Ranges and ETag are supported, so that

@@ -18,7 +18,7 @@ from jobqueue.demo import demo_artifact, demo_sources
 from jobqueue.demo.demo_host import Host, ended
 from jobqueue.demo.demo_results import Result, gather
 from jobqueue.demo.demo_stack import Stack, stopping_in_order
-from jobqueue.demo.demo_worker import Worker, WorkerError, migrate
+from jobqueue.demo.demo_worker import WorkerError, WorkerProcess, migrate
 from jobqueue.demo.leash import ServerError
 from jobqueue.demo.object_store import rclone
 from jobqueue.demo.result_page import ResultPage
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from jobqueue.demo.demo_artifact import Archive
-    from jobqueue.demo.demo_sources import Source
+    from jobqueue.demo.demo_artifact import DemoArtifact
+    from jobqueue.demo.demo_sources import DemoSource
 
 # A file of the project that the origin does not have: what is left out of an archive must be seen to be said.
 _ABSENT = "Never uploaded.jpg"
@@ -70,14 +70,14 @@ def _missing_packages() -> str | None:
     return f"{' and '.join(missing)} not installed; run: pip install 'jobqueue[demo]'" if missing else None
 
 
-def _run(folder: Path | None, found: list[Source] | None, console: Console, *, stay: bool) -> int:
+def _run(folder: Path | None, found: list[DemoSource] | None, console: Console, *, stay: bool) -> int:
     stack = Stack(folder)
     began = time.monotonic()
     try:
         with console.status("Starting PostgreSQL, an object store, an origin and a CDN"):
             stack.start()
         console.print(f"PostgreSQL, object store, origin and CDN started in {time.monotonic() - began:.1f} s")
-        with Worker(stack) as worker:
+        with WorkerProcess(stack) as worker:
             found = _prepare(stack, worker, found, console)
             with psycopg.connect(stack.postgres.dsn, autocommit=True) as connection:
                 host = Host(connection)
@@ -94,7 +94,7 @@ def _run(folder: Path | None, found: list[Source] | None, console: Console, *, s
             stack.stop()
 
 
-def _worked(results: list[Result], packed: Archive, console: Console) -> bool:
+def _worked(results: list[Result], packed: DemoArtifact, console: Console) -> bool:
     """Whether everything ended as it should have; says what did not."""
     published = all(result.as_expected for result in results)
     if not published:
@@ -104,7 +104,7 @@ def _worked(results: list[Result], packed: Archive, console: Console) -> bool:
     return published and packed.as_expected
 
 
-def _prepare(stack: Stack, worker: Worker, found: list[Source] | None, console: Console) -> list[Source]:
+def _prepare(stack: Stack, worker: WorkerProcess, found: list[DemoSource] | None, console: Console) -> list[DemoSource]:
     """Bring the database up to date and start the worker, while the pictures are made where there are none yet."""
     what = "Making pictures, starting the worker" if found is None else "Starting the worker"
     began = time.monotonic()
@@ -121,7 +121,9 @@ def _prepare(stack: Stack, worker: Worker, found: list[Source] | None, console: 
     return found
 
 
-def _publish(host: Host, found: list[Source], worker: Worker, console: Console) -> tuple[list[Result], float]:
+def _publish(
+    host: Host, found: list[DemoSource], worker: WorkerProcess, console: Console
+) -> tuple[list[Result], float]:
     """Insert the rows, wait for the last job to end, and put the results together with the seconds that took."""
     began = time.monotonic()
     files = host.publish(found)
@@ -132,8 +134,8 @@ def _publish(host: Host, found: list[Source], worker: Worker, console: Console) 
     return gather(files, rows, finished), seconds
 
 
-def _await_end(host: Host, files: dict[UUID, Source], worker: Worker, console: Console) -> None:
-    """Show progress until every job has ended. Raises WorkerError as `Worker.follow` does."""
+def _await_end(host: Host, files: dict[UUID, DemoSource], worker: WorkerProcess, console: Console) -> None:
+    """Show progress until every job has ended. Raises WorkerError as `WorkerProcess.follow` does."""
     columns = (
         SpinnerColumn(),
         TextColumn("Publishing"),
@@ -160,7 +162,7 @@ def _show(results: list[Result], seconds: float, console: Console) -> None:
     console.print(f"[bold]{summary(results, seconds)}[/]", highlight=False)
 
 
-def _stay(results: list[Result], seconds: float, packed: Archive, stack: Stack, console: Console) -> None:
+def _stay(results: list[Result], seconds: float, packed: DemoArtifact, stack: Stack, console: Console) -> None:
     """Serve the page until Ctrl-C. The worker goes on: rows inserted by hand are published too."""
     with ResultPage(results, seconds, packed, stack.cdn.url) as page, suppress(KeyboardInterrupt):
         console.print()

@@ -18,7 +18,7 @@ _SUFFIXES = {".avif", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif",
 
 
 @dataclass(frozen=True)
-class Source:
+class DemoSource:
     """A file to publish: `key` is its path in the origin's folder; `about` says what kind of picture it is."""
 
     key: str
@@ -42,28 +42,28 @@ class Source:
         return mimetypes.guess_type(self.name)[0]
 
 
-def make(folder: Path) -> list[Source]:
+def make(folder: Path) -> list[DemoSource]:
     """Make the demo's own pictures in `folder`."""
     return [
-        Source(picture.name, folder / picture.name, picture.about, picture.must_fail)
+        DemoSource(picture.name, folder / picture.name, picture.about, picture.must_fail)
         for picture in make_pictures(folder)
     ]
 
 
-def collect(folder: Path) -> list[Source]:
+def collect(folder: Path) -> list[DemoSource]:
     """The picture files in `folder` and below, by their names' endings, in order of path; at most MOST_FILES.
 
     Hidden files and folders are passed over, as are links that lead out of the folder and names that are not UTF-8.
     Nothing is written there.
     """
-    found: list[Source] = []
+    found: list[DemoSource] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(place, name)
             key = path.relative_to(folder).as_posix()
             if path.suffix.lower() in _SUFFIXES and not name.startswith(".") and _is_text(key) and inside(folder, key):
-                found.append(Source(key, path, _kind(path)))
+                found.append(DemoSource(key, path, _kind(path)))
                 if len(found) == MOST_FILES:
                     return found
     return found

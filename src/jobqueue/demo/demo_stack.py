@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from jobqueue.demo.cdn import Cdn
-from jobqueue.demo.demo_origin import Origin
+from jobqueue.demo.demo_origin import DemoOrigin
 from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.launch import HOST, free_port
 from jobqueue.demo.leash import Leash, reachable_folder, unprivileged_user
@@ -70,7 +70,7 @@ class Stack:
         self.pictures: Path
         self.postgres: Postgres
         self.object_store: ObjectStore
-        self.origin: Origin
+        self.origin: DemoOrigin
         self.cdn: Cdn
 
     @property
@@ -91,7 +91,7 @@ class Stack:
             undo.callback(self.object_store.stop)
             self.cdn = Cdn(self.object_store)
             undo.callback(self.cdn.stop)
-            self.origin = Origin(self.pictures, secrets.token_urlsafe(24))
+            self.origin = DemoOrigin(self.pictures, secrets.token_urlsafe(24))
             undo.callback(self.origin.stop)
             with ThreadPoolExecutor(2) as pool:
                 started = [pool.submit(self.postgres.start), pool.submit(self._start_serving)]

@@ -39,7 +39,7 @@ def migrate(stack: Stack) -> None:
         raise WorkerError(f"jobqueue migrate ended with exit code {code}:\n{said}{errors.read_text()[-2000:]}")
 
 
-class Worker:
+class WorkerProcess:
     """One `jobqueue worker` of the stack. As a context manager it is stopped, when it was started, at the end."""
 
     def __init__(self, stack: Stack) -> None:

@@ -48,14 +48,14 @@ class Response:
         return cls(status, {"Content-Type": f"{kind}; charset=utf-8", **named}, len(data), (data,))
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _LoopbackHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "jobqueue-demo"
     sys_version = ""
     timeout = _IDLE_SECONDS
     # Head and body are written one after the other: the second would wait for the first to be acknowledged.
     disable_nagle_algorithm = True
-    server: _Server
+    server: _LoopbackServer
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -129,9 +129,9 @@ class HangableServer(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._open, timeout=10)
 
 
-class _Server(HangableServer):
+class _LoopbackServer(HangableServer):
     def __init__(self, port: int, respond: Callable[[Request], Response]) -> None:
-        super().__init__(port, _Handler)
+        super().__init__(port, _LoopbackHandler)
         self.respond = respond
         self.names = {f"{HOST}:{port}", f"localhost:{port}"}
 
@@ -144,7 +144,7 @@ class LoopbackServer:
 
     def __init__(self, respond: Callable[[Request], Response]) -> None:
         self._respond = respond
-        self._server: _Server | None = None
+        self._server: _LoopbackServer | None = None
         self._thread: threading.Thread | None = None
         self._port: int | None = None
 
@@ -179,10 +179,10 @@ class LoopbackServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _bind(self) -> _Server:
+    def _bind(self) -> _LoopbackServer:
         if self._port is not None:
-            return _Server(self._port, self._respond)
+            return _LoopbackServer(self._port, self._respond)
         for _ in range(_BIND_ATTEMPTS):
             with suppress(OSError):
-                return _Server(free_port(), self._respond)
-        return _Server(free_port(), self._respond)
+                return _LoopbackServer(free_port(), self._respond)
+        return _LoopbackServer(free_port(), self._respond)

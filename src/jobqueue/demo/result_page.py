@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.demo.demo_artifact import VERIFIED
-from jobqueue.demo.demo_results import STAGES, Result, Variant
+from jobqueue.demo.demo_results import STAGES, Result, ShownVariant
 from jobqueue.demo.file_answers import file_response
 from jobqueue.demo.loopback import LoopbackServer, Request, Response
 from jobqueue.demo.result_table import change, pixels, size
@@ -22,7 +22,7 @@ from jobqueue.media.formats import Format, sniff
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobqueue.demo.demo_artifact import Archive
+    from jobqueue.demo.demo_artifact import DemoArtifact
 
 _TYPES = {
     Format.JPEG: "image/jpeg",
@@ -39,7 +39,7 @@ class ResultPage(LoopbackServer):
     The variants come from the CDN at `cdn_url`, as they would for everybody.
     """
 
-    def __init__(self, results: list[Result], seconds: float, packed: Archive, cdn_url: str) -> None:
+    def __init__(self, results: list[Result], seconds: float, packed: DemoArtifact, cdn_url: str) -> None:
         super().__init__(self._serve)
         self._results = results
         self._html = render(results, seconds, packed)
@@ -78,7 +78,7 @@ def _as_webp(path: str) -> bytes:
     return data
 
 
-def render(results: list[Result], seconds: float, packed: Archive) -> str:
+def render(results: list[Result], seconds: float, packed: DemoArtifact) -> str:
     """The page's HTML; nothing in it is loaded from anywhere but the page's own server and the CDN."""
     numbered = list(enumerate(results))
     failed = "".join(_failure(result) for _, result in numbered if not result.published)
@@ -115,7 +115,7 @@ def _figure(name: str, url: str, alt: str, width: int | None, height: int | None
     return f'<figure><a href="{escape(url)}">{image}</a><figcaption>{caption}</figcaption></figure>'
 
 
-def _variant(name: str, variant: Variant | None, alt: str, facts: str = "") -> str:
+def _variant(name: str, variant: ShownVariant | None, alt: str, facts: str = "") -> str:
     if variant is None:
         return ""
     return _figure(name, variant.url, alt, variant.width, variant.height, size(variant.size) + facts)
@@ -163,7 +163,7 @@ def _failure(result: Result) -> str:
     )
 
 
-def _archive(packed: Archive) -> str:
+def _archive(packed: DemoArtifact) -> str:
     left_out = "".join(f"<li>{escape(item.name)}: {escape(item.reason)}</li>" for item in packed.left_out)
     name = escape(packed.filename)
     title = f'<a href="{escape(packed.url)}">{name}</a>' if packed.url else name

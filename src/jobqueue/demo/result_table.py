@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from jobqueue.demo.demo_results import STAGES, Result, Variant
+from jobqueue.demo.demo_results import STAGES, Result, ShownVariant
 
 _WIDE = 128  # columns that the table with stage times needs
 
@@ -63,7 +63,7 @@ def _file(result: Result) -> str:
     return f"{escape(result.source.key)}\n[dim]{escape(result.source.about)}[/]"
 
 
-def _variant(variant: Variant | None) -> str:
+def _variant(variant: ShownVariant | None) -> str:
     return f"{pixels(variant.width, variant.height)}\n[dim]{size(variant.size)}[/]" if variant else ""
 
 

@@ -143,7 +143,7 @@ class Listener:
         return anything
 
 
-class Listening(Loop):
+class ListenLoop(Loop):
     """A loop that can listen on its own connection: whoever hears of a job claims it there, and no other thread is woken."""
 
     _listener: Listener | None = None
@@ -182,7 +182,7 @@ class Listening(Loop):
             self._listener.close()
 
 
-class Ear(Listening):
+class DirectListenLoop(ListenLoop):
     """Listens for others, on a connection that leads past a transaction pooler."""
 
     name = "listen"

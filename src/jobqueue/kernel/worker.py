@@ -17,8 +17,8 @@ from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
-from jobqueue.kernel.leasing.rescuer import Keeper
-from jobqueue.kernel.listener import Ear
+from jobqueue.kernel.leasing.rescuer import Rescuer
+from jobqueue.kernel.listener import DirectListenLoop
 from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.running.completer import Completer
@@ -121,7 +121,7 @@ class Worker:
             self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
         )  # fmt: skip
-        self._keeper = Keeper(
+        self._keeper = Rescuer(
             self._link("keep"), self._meter, sources,
             lease_seconds=self._options.lease_seconds, poll_seconds=self._options.poll_seconds,
             due=self._claimer.due, lanes=self._claimer.lanes,
@@ -129,7 +129,7 @@ class Worker:
         )  # fmt: skip
         self._loops = [self._heartbeat, self._completer, self._keeper, self._claimer]
         if direct := self._options.direct_conninfo:
-            ear = Ear(self._link("listen", direct=direct), self._meter)
+            ear = DirectListenLoop(self._link("listen", direct=direct), self._meter)
             ear.hear(self._claimer.due, self._heartbeat.check, self._present)
             self._loops.append(ear)
         else:

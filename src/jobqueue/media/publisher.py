@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobqueue.media.memory_budget import MemoryBudget
     from jobqueue.net.download import Downloaded
     from jobqueue.observe.metrics import Metrics
-    from jobqueue.origin.origin_client import Origin
+    from jobqueue.origin.origin_client import OriginClient
     from jobqueue.storage.objects import Objects
 
 STAGES: Final = ("download", "decode", "encode", "upload", "commit")
@@ -39,7 +39,7 @@ _STATUS_EVERY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _FileRow:
     source_key: str
     left: tuple[str, ...]
 
@@ -49,7 +49,7 @@ class Publisher:
 
     def __init__(
         self,
-        origin: Origin,
+        origin: OriginClient,
         objects: Objects,
         budget: MemoryBudget,
         metrics: Metrics,
@@ -114,7 +114,7 @@ class Publisher:
         self._uploads.shutdown(wait=False, cancel_futures=True)
         self._scratch.close()
 
-    def _file(self, job: Job, context: Context) -> _File:
+    def _file(self, job: Job, context: Context) -> _FileRow:
         rows = context.read(
             """
             SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL,
@@ -129,7 +129,7 @@ class Publisher:
         source_key, deleted, left = rows[0]
         if deleted:
             raise Cancelled("the file was deleted before it was published")
-        return _File(source_key or "", tuple(left))
+        return _FileRow(source_key or "", tuple(left))
 
     def _upload(self, prefix: str, variants: tuple[Variant, ...], context: Context) -> None:
         context.checkpoint()

@@ -41,7 +41,7 @@ _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class DownloadLimits:
     """What a download may cost: bytes, seconds, and bytes a second.
 
     `total_seconds` covers everything, resumes included; `read_seconds` is the longest silence; `min_rate` is judged over
@@ -82,7 +82,7 @@ def download(
     url: str,
     headers: Mapping[str, str],
     target: Path,
-    limits: Limits,
+    limits: DownloadLimits,
     *,
     checkpoint: Callable[[], None] = lambda: None,
     on_bytes: Callable[[int], object] = lambda _count: None,
@@ -102,7 +102,7 @@ def download(
     """
     words = wording or Wording(peer=host_of(url))
     watch = Watch(limits, words.peer, checkpoint)
-    with _File(target) as file, while_waiting(watch.waiting):
+    with _PartialFile(target) as file, while_waiting(watch.waiting):
         transfer = _Transfer(pool, url, headers, limits, words, watch, on_bytes, file)
         transfer.run()
     return Downloaded(target, file.size, file.sha256.hexdigest(), transfer.resumes)
@@ -116,7 +116,7 @@ def _writing() -> Iterator[None]:
         raise Retry(f"a download could not be written to the temporary folder: {error.strerror}") from error
 
 
-class _File:
+class _PartialFile:
     """The part of the file that has come, and its digest. Raises Retry when the disk does not take it."""
 
     def __init__(self, target: Path) -> None:
@@ -159,11 +159,11 @@ class _Transfer:
         pool: urllib3.PoolManager,
         url: str,
         headers: Mapping[str, str],
-        limits: Limits,
+        limits: DownloadLimits,
         words: Wording,
         watch: Watch,
         on_bytes: Callable[[int], object],
-        file: _File,
+        file: _PartialFile,
     ) -> None:
         self._pool = pool
         self._url = url

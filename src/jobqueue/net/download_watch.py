@@ -10,7 +10,7 @@ from jobqueue.errors import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.net.download import Limits
+    from jobqueue.net.download import DownloadLimits
 
 
 class Watch:
@@ -20,7 +20,7 @@ class Watch:
     and Retry in the name of `peer` when a limit is passed.
     """
 
-    def __init__(self, limits: Limits, peer: str, checkpoint: Callable[[], None]) -> None:
+    def __init__(self, limits: DownloadLimits, peer: str, checkpoint: Callable[[], None]) -> None:
         self._limits = limits
         self._peer = peer
         self._checkpoint = checkpoint

@@ -132,10 +132,10 @@ def configure_logging(
     Can be called again: the handler of the call before is replaced, handlers of others are left alone.
     """
     target = sys.stdout if stream is None else stream
-    handler = _Handler(target)
+    handler = _StdoutHandler(target)
     handler.setFormatter(_Json(redactor, target) if style == "json" else _Text(redactor, target))
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+    for old in [old for old in root.handlers if isinstance(old, _StdoutHandler)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
@@ -162,7 +162,7 @@ def log_uncaught_exceptions() -> None:
     threading.excepthook = of_thread
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _StdoutHandler(logging.StreamHandler[TextIO]):
     """Writes lines; a stream that is closed or full costs the line and nothing else."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from jobqueue.errors import Permanent
-from jobqueue.net.download import Downloaded, Limits, download
+from jobqueue.net.download import Downloaded, DownloadLimits, download
 from jobqueue.net.http_answers import Wording
 from jobqueue.net.http_pool import host_of, pool
 
@@ -57,18 +57,18 @@ def _check_reading(key: str) -> None:
         raise Permanent("source_key has '..' in its path")
 
 
-class Origin:
+class OriginClient:
     """Fetches source files from `endpoint` (RAID_PUB_ENDPOINT), which may carry a path and a query of its own.
 
     `secret` (RAID_PUBLISHER_SECRET, the value to send) goes out as the bearer of each request. Thread-safe; at most
     `pool_size` downloads run at once. Raises ValueError, without quoting it, for a secret that no header can carry.
     """
 
-    def __init__(self, endpoint: str, secret: str, *, limits: Limits | None = None, pool_size: int = 4) -> None:
+    def __init__(self, endpoint: str, secret: str, *, limits: DownloadLimits | None = None, pool_size: int = 4) -> None:
         # Anything else would be refused further down, in an error that quotes it.
         if not (secret.isascii() and secret.isprintable()):
             raise ValueError("the origin's secret must be printable ASCII")
-        self.limits = limits or Limits()
+        self.limits = limits or DownloadLimits()
         self._base = endpoint.partition("#")[0]
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._pool = pool(pool_size)

@@ -14,12 +14,12 @@ import urllib3
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.net.download import CHUNK_BYTES, Limits
+from jobqueue.net.download import CHUNK_BYTES, DownloadLimits
 from jobqueue.net.download_watch import Watch
 from jobqueue.net.http_answers import refusal, validator
 from jobqueue.net.http_pool import describe, while_waiting
 from jobqueue.net.patience import Patience, patiently
-from jobqueue.origin.origin_client import Origin, check_source_key
+from jobqueue.origin.origin_client import OriginClient, check_source_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LONGEST_SECONDS: Final = 12 * 3600.0
 
 
-class Changed(Exception):
+class FileChanged(Exception):
     """The file is not the one that was measured: its recorded size and CRC must be forgotten."""
 
 
@@ -42,15 +42,17 @@ class Measured:
     crc32: int
 
 
-class Source(Origin):
+class OriginRanges(OriginClient):
     """Reads files of the origin for archives, each with its own retries. Thread-safe.
 
     Every method calls `checkpoint` several times a second, and whatever that raises ends it. They raise Permanent for a
     file that cannot be had, Retry when its retries are used up, Changed when it is not what was measured.
     """
 
-    def __init__(self, endpoint: str, secret: str, *, pool_size: int, limits: Limits | None = None) -> None:
-        super().__init__(endpoint, secret, limits=limits or Limits(total_seconds=_LONGEST_SECONDS), pool_size=pool_size)
+    def __init__(self, endpoint: str, secret: str, *, pool_size: int, limits: DownloadLimits | None = None) -> None:
+        super().__init__(
+            endpoint, secret, limits=limits or DownloadLimits(total_seconds=_LONGEST_SECONDS), pool_size=pool_size
+        )
         refusals = {
             **self._wording.refusals,
             400: f"the origin {self.host} does not accept this source_key (400): check project_media.source_key",
@@ -178,7 +180,7 @@ class Source(Origin):
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             where = _content_range(response)
             if where is not None and where[1] != size:
-                raise Changed
+                raise FileChanged
             if where is None or where[0] != start:
                 self._ranges = False
                 raise Retry(f"{self._wording.peer} answered another range than it was asked for")
@@ -186,12 +188,12 @@ class Source(Origin):
                 self._ranges = True
             return 0
         if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise Changed
+            raise FileChanged
         if response.status != HTTPStatus.OK:
             raise refusal(response, self.url(key), self._wording)
         self._check_plain(response)
         if _length(response) not in (None, size):
-            raise Changed
+            raise FileChanged
         if ranged:
             self._ranges = False
         return start

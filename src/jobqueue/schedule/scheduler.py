@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.loop import Loop
     from jobqueue.observe.metrics import Metrics
-    from jobqueue.schedule.schedules_file import Entry
+    from jobqueue.schedule.schedules_file import ScheduleEntry
     from jobqueue.settings import Settings
 
 log = get_logger(__name__)
@@ -110,7 +110,7 @@ class Scheduler:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _reread(self) -> Sequence[Entry] | None:
+    def _reread(self) -> Sequence[ScheduleEntry] | None:
         """The entries of the file, when it has changed since it was read and can be used; it is read once for each change."""
         signature = self._signature()
         if signature is None or signature == self._read:

@@ -31,7 +31,7 @@ _EXAMPLE: Final = 'for example [schedules.nightly] with cron = "0 3 * * *" and k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ScheduleEntry:
     """One schedule of a file. Its fields are columns of `schedules`."""
 
     name: str
@@ -55,14 +55,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SchedulesPlan:
     """What a file holds: its schedules, and the targets beside the backend that they post to."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ScheduleEntry, ...]
     targets: tuple[TargetEntry, ...]
 
 
-def read_plan(path: Path | None, *, max_retries: int = 5) -> Plan:
+def read_plan(path: Path | None, *, max_retries: int = 5) -> SchedulesPlan:
     """Read the file at `path`, or the packaged defaults when it is None. `max_retries` is for entries that do not say.
 
     Raises ConfigurationError with one line per problem.
@@ -82,7 +82,7 @@ def packaged(name: str) -> str:
     return (files("jobqueue.schedule") / name).read_text(encoding="utf-8")
 
 
-def _parse(text: str, file: str, max_retries: int) -> Plan:
+def _parse(text: str, file: str, max_retries: int) -> SchedulesPlan:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -91,7 +91,7 @@ def _parse(text: str, file: str, max_retries: int) -> Plan:
         f"SCHEDULES_FILE {file} has {key!r}, which is neither schedules, targets nor include_defaults"
         for key in document.keys() - {"include_defaults", "schedules", "targets"}
     ]
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ScheduleEntry] = {}
     included = document.get("include_defaults", False)
     if not isinstance(included, bool):
         problems.append(f"SCHEDULES_FILE {file}: include_defaults must be true or false")
@@ -110,7 +110,9 @@ def _parse(text: str, file: str, max_retries: int) -> Plan:
             problems.append(f"SCHEDULES_FILE {file}: [schedules.{name}] {error}")
     if problems:
         raise ConfigurationError([f"{problem}; {_EXAMPLE}" for problem in sorted(problems)])
-    return Plan(tuple(entries[name] for name in sorted(entries)), tuple(targets[name] for name in sorted(targets)))
+    return SchedulesPlan(
+        tuple(entries[name] for name in sorted(entries)), tuple(targets[name] for name in sorted(targets))
+    )
 
 
 def _tables(
@@ -131,7 +133,7 @@ def _tables(
     return tables
 
 
-def _entry(name: str, table: Mapping[str, Any], targets: set[str], max_retries: int) -> Entry:
+def _entry(name: str, table: Mapping[str, Any], targets: set[str], max_retries: int) -> ScheduleEntry:
     """Raises ValueError with what is wrong, in a phrase that follows the entry's name."""
     if unknown := sorted(table.keys() - _KEYS):
         raise ValueError(f"has {unknown[0]!r}, which is none of {', '.join(sorted(_KEYS))}")
@@ -148,7 +150,7 @@ def _entry(name: str, table: Mapping[str, Any], targets: set[str], max_retries: 
     for key, value, most in (("catch_up_max", catch_up, 1000), ("retries", retries, 1000)):
         if type(value) is not int or not (key == "retries" or value) or not 0 <= value <= most:
             raise ValueError(f"{key} must be a whole number up to {most}")
-    return Entry(
+    return ScheduleEntry(
         name=name,
         cron=cron,
         every_seconds=every,

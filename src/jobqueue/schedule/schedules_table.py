@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from jobqueue.schedule.due_ticks import Tick
     from jobqueue.schedule.schedule_rules import Rule
-    from jobqueue.schedule.schedules_file import Entry
+    from jobqueue.schedule.schedules_file import ScheduleEntry
 
 _COLUMNS = (
     "name, cron, every_seconds, coalesce(timezone, 'UTC'), scaled, coalesce(kind, ''), coalesce(payload, '{}'), missed, "
@@ -191,7 +191,7 @@ class Schedules:
         rows = self._fetch(b"SELECT settings FROM jobqueue.backend_settings WHERE settings IS NOT NULL")
         return read_settings(rows[0][0]) if rows else None
 
-    def sync(self, entries: Sequence[Entry]) -> list[str]:
+    def sync(self, entries: Sequence[ScheduleEntry]) -> list[str]:
         """Bring a file's entries into the table and stop what it no longer has; returns the names of what changed."""
         document = json.dumps([entry.document() for entry in entries])
         rows = self._fetch(b"SELECT * FROM jobqueue.sync_schedules(%(entries)s::jsonb)", {"entries": document})

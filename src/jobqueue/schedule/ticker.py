@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel.meter import Meter
     from jobqueue.schedule.backend_settings import BackendSettings
     from jobqueue.schedule.schedule_rules import Rule
-    from jobqueue.schedule.schedules_file import Entry
+    from jobqueue.schedule.schedules_file import ScheduleEntry
     from jobqueue.schedule.schedules_table import Fired, Glance, Schedule
 
 log = get_logger(__name__)
@@ -70,10 +70,10 @@ class Ticker(Loop):
         self,
         link: Link,
         meter: Meter,
-        entries: Sequence[Entry] | None,
+        entries: Sequence[ScheduleEntry] | None,
         serves: Callable[[Schedule], bool],
         fetch_settings: Callable[[], None] = lambda: None,
-        reread: Callable[[], Sequence[Entry] | None] = lambda: None,
+        reread: Callable[[], Sequence[ScheduleEntry] | None] = lambda: None,
     ) -> None:
         super().__init__(link, meter)
         self._entries = entries

@@ -58,7 +58,7 @@ class MediaSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BackendSettings:
+class BackendAccess:
     """What settings and triggers of the backend cannot do without."""
 
     backend_url: str
@@ -215,9 +215,9 @@ class Settings(BaseSettings):
         """Give what publishing and zipping need. Raises ConfigurationError that lists what is not set."""
         return MediaSettings(**self._require((*_RAID, *_STORE), "is not set, but publishing and zipping need it"))
 
-    def require_backend(self) -> BackendSettings:
+    def require_backend(self) -> BackendAccess:
         """Give what calls to the backend need. Raises ConfigurationError that lists what is not set."""
-        return BackendSettings(**self._require(_BACKEND, "is not set, but calls to the backend need it"))
+        return BackendAccess(**self._require(_BACKEND, "is not set, but calls to the backend need it"))
 
     def _require(self, fields: tuple[str, ...], problem: str) -> dict[str, Any]:
         values = {field: getattr(self, field) for field in fields}

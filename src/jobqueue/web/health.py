@@ -45,16 +45,16 @@ class Health:
     def __init__(self, *, cache_seconds: float = CACHE_SECONDS, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._cache_seconds = cache_seconds
         self._timeout_seconds = timeout_seconds
-        self._liveness: list[_Runner] = []
-        self._readiness: list[_Runner] = []
+        self._liveness: list[_CheckRunner] = []
+        self._readiness: list[_CheckRunner] = []
 
     def add_liveness(self, name: str, check: Check) -> None:
         """Have `/healthz` fail while `check` gives a reason."""
-        self._liveness.append(_Runner(name, check))
+        self._liveness.append(_CheckRunner(name, check))
 
     def add_readiness(self, name: str, check: Check) -> None:
         """Have `/readyz` fail while `check` gives a reason."""
-        self._readiness.append(_Runner(name, check))
+        self._readiness.append(_CheckRunner(name, check))
 
     def liveness(self) -> Report:
         """Tell whether the process can make progress. Blocks for `timeout_seconds` at most."""
@@ -64,7 +64,7 @@ class Health:
         """Tell whether the process is ready for work. Blocks for `timeout_seconds` at most."""
         return self._report(self._readiness)
 
-    def _report(self, runners: list[_Runner]) -> Report:
+    def _report(self, runners: list[_CheckRunner]) -> Report:
         for runner in runners:
             runner.start(self._cache_seconds)
         return Report({runner.name: runner.result(self._timeout_seconds) for runner in runners})
@@ -80,7 +80,7 @@ def recent_beat(last_beat: Callable[[], float], within: float) -> Check:
     return check
 
 
-class _Runner:
+class _CheckRunner:
     """Runs one check in a thread of its own, one run at a time."""
 
     def __init__(self, name: str, check: Check) -> None:

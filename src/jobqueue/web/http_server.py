@@ -38,7 +38,7 @@ class HttpServer:
         self._app = app
         self._host = host
         self._port = port
-        self._server: _Server | None = None
+        self._server: _UvicornServer | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class HttpServer:
             raise RuntimeError("the server was started before")
         listener = _listen(self._host, self._port)
         self._port = listener.getsockname()[1]
-        self._server = _Server(_config(self._app))
+        self._server = _UvicornServer(_config(self._app))
         self._thread = threading.Thread(target=self._run, args=(self._server, listener), name="http", daemon=True)
         self._thread.start()
         if not self._server.settled.wait(_START_SECONDS) or not self._server.started:
@@ -81,7 +81,7 @@ class HttpServer:
             self._thread.join(_CANCEL_SECONDS)
 
     @staticmethod
-    def _run(server: _Server, listener: socket.socket) -> None:
+    def _run(server: _UvicornServer, listener: socket.socket) -> None:
         try:
             server.run(sockets=[listener])
         except Exception:
@@ -92,7 +92,7 @@ class HttpServer:
             server.settled.set()
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.settled = threading.Event()

@@ -32,7 +32,7 @@ _LAST_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Receiver:
     """Where a delivery goes and what is sent. `url` is None when there is no such webhook, `payload` when there is none."""
 
     url: str | None
@@ -57,7 +57,7 @@ class Attempt:
     gone: bool = False
 
 
-def find_target(context: Context) -> Target:
+def find_target(context: Context) -> Receiver:
     """Read what the job's delivery needs. The payload is taken as text: a number in it stays as it was written."""
     [row] = context.read(
         """
@@ -70,7 +70,7 @@ def find_target(context: Context) -> Target:
         """,
         {"id": context.job.id},
     ) or [(None, None, False, None, 0, False, None)]
-    return Target(*row)
+    return Receiver(*row)
 
 
 def note(cursor: psycopg.Cursor[Any], attempt: Attempt) -> None:

@@ -71,13 +71,13 @@ class Call:
 class Visit:
     """One delivery that goes now. `counted` while it uses a slot; one that ends without a request uses none."""
 
-    endpoint: Endpoint
+    endpoint: EndpointShare
     began: float
     counted: bool = True
 
 
 @dataclass(slots=True, eq=False)
-class Endpoint:
+class EndpointShare:
     """What this process knows of one webhook. Times are time.monotonic()."""
 
     webhook: Any
@@ -118,7 +118,7 @@ class FairShare:
         self._slots = slots
         self._clock = clock
         self._lock = threading.Lock()
-        self._endpoints: dict[Hashable, Endpoint] = {}
+        self._endpoints: dict[Hashable, EndpointShare] = {}
         self._counted_at = -1.0
         self._active = self._suspects = 1
 
@@ -132,7 +132,8 @@ class FairShare:
             now = self._clock()
             # Another process may have put deliveries off before it ended: one call will tell.
             self._endpoints.setdefault(
-                webhook, Endpoint(webhook, Breaker(failures), proven and failures == 0, now, put_off=1, put_off_at=now)
+                webhook,
+                EndpointShare(webhook, Breaker(failures), proven and failures == 0, now, put_off=1, put_off_at=now),
             )
             self._counted_at = -1.0
 
@@ -207,14 +208,14 @@ class FairShare:
                 0.0 if not endpoint.put_off else endpoint.appointment - number * self._spacing(endpoint, now)
             )
 
-    def _could_call(self, endpoint: Endpoint, now: float) -> bool:
+    def _could_call(self, endpoint: EndpointShare, now: float) -> bool:
         return (
             not endpoint.breaker.is_open(now)
             and now - endpoint.called_at >= _CALL_EVERY
             and 2 * len(endpoint.visits) <= self._room(endpoint, now)
         )
 
-    def _room(self, endpoint: Endpoint, now: float) -> int:
+    def _room(self, endpoint: EndpointShare, now: float) -> int:
         """How many slots the webhook may have in use: 0 when those on probation have all of theirs in use."""
         half = max(1, self._slots // 2)
         if not endpoint.on_probation(now):
@@ -230,22 +231,22 @@ class FairShare:
         share = max(1, half // self._suspects)
         return share if endpoint.breaker.trusted else min(PROBES, share)
 
-    def _spacing(self, endpoint: Endpoint, now: float) -> float:
+    def _spacing(self, endpoint: EndpointShare, now: float) -> float:
         return endpoint.takes / max(1, self._room(endpoint, now))
 
-    def _put_off_crowded(self, endpoint: Endpoint, now: float) -> PutOff:
+    def _put_off_crowded(self, endpoint: EndpointShare, now: float) -> PutOff:
         endpoint.appointment = max(endpoint.appointment, now + SOONEST) + self._spacing(endpoint, now)
         return self._put_off(
             endpoint, min(endpoint.appointment - now, LATEST), "its webhook uses its share of slots", now
         )
 
-    def _put_off_failing(self, endpoint: Endpoint, now: float) -> PutOff:
+    def _put_off_failing(self, endpoint: EndpointShare, now: float) -> PutOff:
         until = endpoint.breaker.open_until - now
         # The first few are there when it is tried again; the others wait for what comes of that.
         seconds = until + 0.01 if endpoint.breaker.take_seat() else max(until, LATEST)
         return self._put_off(endpoint, seconds, "its endpoint failed lately, or asked to wait", now)
 
-    def _put_off(self, endpoint: Endpoint, seconds: float, reason: str, now: float) -> PutOff:
+    def _put_off(self, endpoint: EndpointShare, seconds: float, reason: str, now: float) -> PutOff:
         endpoint.put_off += 1
         endpoint.put_off_at = now
         return PutOff(seconds, reason)

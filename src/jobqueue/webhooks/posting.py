@@ -45,7 +45,7 @@ class Answer:
     words: str
 
 
-class Unanswered(Exception):
+class NoAnswer(Exception):
     """No answer came, and why: a sentence without secrets. `seconds` is the time it took to find out."""
 
     def __init__(self, trouble: Trouble, message: str, seconds: float) -> None:
@@ -79,8 +79,8 @@ class Poster:
             if time.monotonic() - began > self._total:
                 raise _TooLate
 
-        def unanswered(trouble: Trouble, message: str) -> Unanswered:
-            return Unanswered(trouble, message, time.monotonic() - began)
+        def unanswered(trouble: Trouble, message: str) -> NoAnswer:
+            return NoAnswer(trouble, message, time.monotonic() - began)
 
         try:
             self._guard.check_url(url)

@@ -65,7 +65,7 @@ SELECT count(*), max(created_at) FROM again
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ListedWebhook:
     """One row of app_webhooks, without its secret; of its URL no query, which may hold one."""
 
     id: str
@@ -85,17 +85,18 @@ class Endpoint:
         return asdict(self)
 
 
-class Endpoints:
+class WebhookAdmin:
     """The webhooks of one database. Methods raise psycopg.Error when the database refuses."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find(self, ids: Sequence[str] | None = None) -> list[Endpoint]:
+    def find(self, ids: Sequence[str] | None = None) -> list[ListedWebhook]:
         """Webhooks, the disabled and the failing ones first; all of them when `ids` is None."""
         rows = self._fetch(_LIST, ids=None if ids is None else list(ids))
         return [
-            Endpoint(id_, app_id, _shown(url or ""), events or [], *rest) for id_, app_id, url, events, *rest in rows
+            ListedWebhook(id_, app_id, _shown(url or ""), events or [], *rest)
+            for id_, app_id, url, events, *rest in rows
         ]
 
     def enable(self, ids: Sequence[str]) -> set[str]:

@@ -18,7 +18,7 @@ from jobqueue.kernel import Chore, Queue
 from jobqueue.webhooks import delivery_records
 from jobqueue.webhooks.delivery_records import PUT_OFF, Attempt
 from jobqueue.webhooks.fairness import FairShare, PutOff
-from jobqueue.webhooks.posting import Answer, Poster, Unanswered
+from jobqueue.webhooks.posting import Answer, NoAnswer, Poster
 from jobqueue.webhooks.signing import BadSecret, keys, sign
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
     from jobqueue.net.address_guard import Guard
     from jobqueue.observe.metrics import Metrics
-    from jobqueue.webhooks.delivery_records import Target
+    from jobqueue.webhooks.delivery_records import Receiver
     from jobqueue.webhooks.fairness import Visit
 
 QUEUE: Final = "webhook_deliveries"
@@ -116,7 +116,7 @@ class Webhooks:
         self._poster.close()
         delivery_records.tally_last(self._conninfo)
 
-    def _deliver(self, job: Job, context: Context, visit: Visit, target: Target) -> None:
+    def _deliver(self, job: Job, context: Context, visit: Visit, target: Receiver) -> None:
         if target.url is None or not target.active:
             self._fair.disabled(visit)
             if target.url is None:
@@ -139,7 +139,7 @@ class Webhooks:
         failure: JobError | None = None
         try:
             answer = self._post(job, context, url, secret, body)
-        except Unanswered as error:
+        except NoAnswer as error:
             outcome, seconds = str(error.trouble), error.seconds
             failure = Permanent(str(error)) if outcome == "refused" else Retry(str(error), self._delay(job))
             attempt = Attempt(webhook, job.id, str(error), seconds=seconds)
@@ -163,7 +163,7 @@ class Webhooks:
         try:
             secret_keys = keys(secret)
         except BadSecret as error:
-            raise Unanswered("refused", f"the endpoint is not called: {error}", 0.0) from None
+            raise NoAnswer("refused", f"the endpoint is not called: {error}", 0.0) from None
         message_id = str(job.id)
         timestamp = int(time.time())
         headers: Mapping[str, str] = {

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from jobqueue.demo.embedded_postgres import Postgres
-from jobqueue.kernel.running.commit_in_doubt import Doubt
+from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +28,19 @@ def first(rig: Rig) -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_a_transaction_that_was_committed(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = Doubt(first)
+    doubt = CommitInDoubt(first)
     first.commit()
     assert doubt.settle(rig.sql) == "committed"
 
 
 def test_a_transaction_that_was_rolled_back(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = Doubt(first)
+    doubt = CommitInDoubt(first)
     first.rollback()
     assert doubt.settle(rig.sql) == "aborted"
 
 
 def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    assert Doubt(first).settle(rig.sql) == "in progress"
+    assert CommitInDoubt(first).settle(rig.sql) == "in progress"
 
 
 @pytest.mark.parametrize(("mode", "ending"), [("fast", "committed"), ("immediate", None)])
@@ -50,7 +50,7 @@ def test_the_id_of_a_transaction_says_nothing_after_a_crash(
     with Postgres(server_folder / mode) as postgres:
         dsn = postgres.create_database("doubted")
         with psycopg.connect(dsn) as connection:
-            doubt = Doubt(connection)
+            doubt = CommitInDoubt(connection)
             connection.commit()
         postgres.restart(mode)
         with psycopg.connect(dsn) as connection:

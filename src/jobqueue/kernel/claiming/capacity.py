@@ -25,7 +25,7 @@ WORTH_HALVING = 100
 _SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6, 4, 3, 2, 1)
 
 
-class Room:
+class Capacity:
     """The slots of the pool, the limits of queues, and the outcomes that wait to be recorded.
 
     `wake` wakes the claimer, and sets `woken`. Jobs' threads and the completer's say when there is more room.

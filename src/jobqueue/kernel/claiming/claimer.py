@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from jobqueue.kernel.claiming.capacity import WORTH_HALVING, Room
+from jobqueue.kernel.claiming.capacity import WORTH_HALVING, Capacity
 from jobqueue.kernel.claiming.lanes import Lanes
-from jobqueue.kernel.claiming.lost_claims import Unanswered
+from jobqueue.kernel.claiming.lost_claims import LostClaims
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.database.lookback import Lookback
-from jobqueue.kernel.listener import Listening
+from jobqueue.kernel.listener import ListenLoop
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Source:
     delayed: Lookback = field(default_factory=Lookback)
 
 
-class Claimer(Listening):
+class Claimer(ListenLoop):
     """Claims for all queues in turn, so that none starves another, and never more than the pool has room for.
 
     A suspect (a job whose workers keep dying) is run alone: the claimer lets the pool run empty, leases that one job, and
@@ -83,7 +83,7 @@ class Claimer(Listening):
         self._pool = pool
         self._worker = worker
         self._poll = poll_seconds
-        self._unanswered = Unanswered()
+        self._unanswered = LostClaims()
         self._alone = False
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
@@ -92,7 +92,7 @@ class Claimer(Listening):
         self._claiming = threading.Lock()
         self._closed = threading.Event()
         self._token: UUID | None = None
-        self.room = Room(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
+        self.room = Capacity(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
 
     def due(self, queue: str | None) -> None:
         """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 _EVERY = 2.0
 
 
-class Unanswered:
+class LostClaims:
     """Gives the jobs of such claims back, if there are any: whether the claim was committed is not known."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 _MEASURE_EVERY = 15.0
 
 
-class Keeper(Loop):
+class Rescuer(Loop):
     """Looks for leases that have run out at each poll, and four times in the length of one; and for workers that are gone.
 
     Every process keeps all queues that it serves: there is no leader, and rescuing twice is harmless.

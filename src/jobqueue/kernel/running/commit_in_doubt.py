@@ -28,7 +28,7 @@ _SETTLE = """
 Ending = Literal["committed", "aborted", "in progress"]
 
 
-class Doubt:
+class CommitInDoubt:
     """One transaction as it was just before its COMMIT."""
 
     __slots__ = ("_statistics_since", "_transaction")

@@ -11,7 +11,7 @@ from psycopg import errors
 from jobqueue.backoff import Reconnect
 from jobqueue.errors import LeaseLost, Snooze
 from jobqueue.kernel.database.link import LOST
-from jobqueue.kernel.running.commit_in_doubt import Doubt
+from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
 
 if TYPE_CHECKING:
     import threading
@@ -107,7 +107,7 @@ class Context:
         server crashed or was replaced during the commit, and nobody can know whether that happened: the job runs again
         then, uncharged.
         """
-        doubt: Doubt | None = None
+        doubt: CommitInDoubt | None = None
 
         def fenced(cursor: psycopg.Cursor[Any]) -> None:
             nonlocal doubt
@@ -127,7 +127,7 @@ class Context:
             if not held:
                 raise LeaseLost(_LOST_LEASE)
             effects(cursor)
-            doubt = Doubt(cursor.connection)
+            doubt = CommitInDoubt(cursor.connection)
 
         self._transact(fenced)
 
