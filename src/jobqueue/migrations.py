@@ -8,7 +8,6 @@ that was changed after it was applied stops everything, because nobody can tell 
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+    from tenacity import RetryCallState
 
 log = get_logger(__name__)
 
@@ -29,6 +31,7 @@ _LOCK = 0x6A6F6271_75657565  # "jobqueue"
 # A migration that has to wait for somebody's lock makes everybody else wait behind it: give up soon and come back.
 _LOCK_TIMEOUT_MS = 3_000
 _LOCK_ATTEMPTS = 20
+_LOCK_PAUSE = 0.5
 
 _HISTORY = b"""
 CREATE SCHEMA IF NOT EXISTS jobqueue;
@@ -119,37 +122,50 @@ def migrate(conninfo: str) -> list[Migration]:
 
 
 def _apply(conninfo: str, migration: Migration) -> bool:
-    """Apply one file unless somebody has; returns whether this call did."""
-    for attempt in range(1, _LOCK_ATTEMPTS + 1):
-        try:
-            with psycopg.connect(conninfo, prepare_threshold=None) as connection:
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                connection.execute(_HISTORY)
-                if migration not in _check(load(), _applied(connection)):
-                    return False
-                connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
-                # A role's own limit is meant for its queries: completing a large table takes what it takes.
-                connection.execute(b"SET LOCAL statement_timeout = 0")
-                connection.execute(migration.sql.encode())
-                connection.execute(
-                    "INSERT INTO jobqueue.migrations (version, name, checksum) VALUES (%s, %s, %s)",
-                    [migration.version, migration.name, migration.checksum],
-                )
-            return True
-        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
-            if attempt == _LOCK_ATTEMPTS:
-                raise MigrationError(
-                    f"migration {migration.version:04d}_{migration.name} could not lock a table: somebody holds it in a "
-                    "long transaction; find it in pg_stat_activity, end it, and run `jobqueue migrate` again"
-                ) from error
-            log.warning("migration_waits", version=migration.version, name=migration.name, error=str(error).strip())
-            time.sleep(0.5)
-        except errors.OperationalError:
-            raise
-        except psycopg.Error as error:
-            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-            raise MigrationError(
-                f"migration {migration.version:04d}_{migration.name} failed and was undone: "
-                f"{error.diag.message_primary or str(error).strip()}{hint}"
-            ) from error
-    raise AssertionError("unreachable")
+    """Apply one file unless somebody has, as soon as the tables that it needs are free; returns whether this call did."""
+
+    def warn(state: RetryCallState) -> None:
+        if state.outcome is not None:
+            error = str(state.outcome.exception()).strip()
+            log.warning("migration_waits", version=migration.version, name=migration.name, error=error)
+
+    held_up = (errors.LockNotAvailable, errors.DeadlockDetected)
+    attempts = Retrying(
+        retry=retry_if_exception_type(held_up),
+        stop=stop_after_attempt(_LOCK_ATTEMPTS),
+        wait=wait_fixed(_LOCK_PAUSE),
+        before_sleep=warn,
+        reraise=True,
+    )
+    try:
+        return attempts(_apply_now, conninfo, migration)
+    except held_up as error:
+        raise MigrationError(
+            f"migration {migration.version:04d}_{migration.name} could not lock a table: somebody holds it in a "
+            "long transaction; find it in pg_stat_activity, end it, and run `jobqueue migrate` again"
+        ) from error
+    except errors.OperationalError:
+        raise
+    except psycopg.Error as error:
+        hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+        raise MigrationError(
+            f"migration {migration.version:04d}_{migration.name} failed and was undone: "
+            f"{error.diag.message_primary or str(error).strip()}{hint}"
+        ) from error
+
+
+def _apply_now(conninfo: str, migration: Migration) -> bool:
+    with psycopg.connect(conninfo, prepare_threshold=None) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        connection.execute(_HISTORY)
+        if migration not in _check(load(), _applied(connection)):
+            return False
+        connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
+        # A role's own limit is meant for its queries: completing a large table takes what it takes.
+        connection.execute(b"SET LOCAL statement_timeout = 0")
+        connection.execute(migration.sql.encode())
+        connection.execute(
+            "INSERT INTO jobqueue.migrations (version, name, checksum) VALUES (%s, %s, %s)",
+            [migration.version, migration.name, migration.checksum],
+        )
+    return True

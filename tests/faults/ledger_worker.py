@@ -67,7 +67,7 @@ def main() -> None:
         poll_seconds=0.5,
         transaction_seconds=float(os.environ["ANSWER_SECONDS"]),
     )
-    worker = Impatient(options, [Queue("jobs", handle, columns=("payload",), backoff=Backoff(base=0.01))])
+    worker = Impatient(options, [Queue("jobs", handle, columns=("payload",), backoff=Backoff(first=0.01))])
     worker.start()
     while not told:
         time.sleep(0.1)

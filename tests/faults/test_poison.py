@@ -33,7 +33,7 @@ def handle(job, context):
 
 configure_logging("info", "json", Redactor())
 options = WorkerOptions(os.environ["DATABASE_URL"], concurrency=4, lease_seconds=2, poll_seconds=0.2)
-worker = Worker(options, [Queue("jobs", handle, columns=("kind",), backoff=Backoff(base=0.01))])
+worker = Worker(options, [Queue("jobs", handle, columns=("kind",), backoff=Backoff(first=0.01))])
 worker.start()
 threading.Event().wait()
 """

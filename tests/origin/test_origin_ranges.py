@@ -9,6 +9,7 @@ import pytest
 from tests.artifacts.helpers import MediaOrigin, noise
 from tests.support.http_server import Answer, FaultyServer, file, hang, reply, reset
 
+from jobqueue.backoff import Backoff
 from jobqueue.errors import Interrupted, Permanent, Retry
 from jobqueue.net import patience
 from jobqueue.net.download import DownloadLimits
@@ -23,7 +24,7 @@ WHOLE = Measured(len(DATA), zlib.crc32(DATA))
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_BASE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "_BACKOFF", Backoff(first=0.001, jitter=0.5))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.webhooks.endpoint_breaker import FIRST, LONGEST, PROBES, THRESHOLD, Breaker
+from jobqueue.webhooks.endpoint_breaker import OPEN, PROBES, THRESHOLD, Breaker
 from jobqueue.webhooks.fairness import LATEST, SOONEST, Call, FairShare, PutOff, Visit
 
 
@@ -100,9 +100,9 @@ def test_a_dead_endpoint_is_tried_by_a_few_and_the_others_wait_for_what_comes_of
         fair.ended(visit, succeeded=False, seconds=0.01)
         fair.leave(visit)
     turned_away = [each for each in (fair.enter("dead") for _ in range(10)) if isinstance(each, PutOff)]
-    assert [each.seconds <= FIRST + 0.01 for each in turned_away] == [True] * PROBES + [False] * (10 - PROBES)
+    assert [each.seconds <= OPEN.first + 0.01 for each in turned_away] == [True] * PROBES + [False] * (10 - PROBES)
     assert turned_away[-1].seconds == LATEST
-    clock.now += FIRST + 0.1
+    clock.now += OPEN.first + 0.1
     probes = fill(fair, "dead")
     assert len(probes) == PROBES
     for visit in probes:
@@ -119,7 +119,7 @@ def test_when_it_comes_back_to_life_the_others_are_called(clock: Clock) -> None:
         fair.ended(visit, succeeded=False, seconds=0.01)
         fair.leave(visit)
     assert fill(fair, "b") == []
-    clock.now += FIRST + 0.1
+    clock.now += OPEN.first + 0.1
     [probe, *_] = fill(fair, "b", 1)
     fair.ended(probe, succeeded=True, seconds=0.01)
     fair.leave(probe)
@@ -164,7 +164,7 @@ def test_a_breaker_stays_open_longer_each_time_and_closes_at_once() -> None:
         if breaker.is_open(now):
             spans.append(breaker.open_until - now)
             now = breaker.open_until
-    assert spans[0] <= FIRST < max(spans) <= LONGEST
+    assert spans[0] <= OPEN.first < max(spans) <= OPEN.longest
     assert len(spans) == 40 - THRESHOLD + 1
     breaker.succeeded()
     assert breaker.trusted

@@ -13,6 +13,7 @@ from tests.support.http_server import FaultyServer, Request, Wire, hang, reply, 
 from tests.support.waiting import eventually
 from tests.webhooks.helpers import SECRET
 
+from jobqueue.backoff import Backoff
 from jobqueue.webhooks import endpoint_breaker, posting, webhook_delivery
 from jobqueue.webhooks.webhook_delivery import OUTCOMES
 
@@ -139,7 +140,7 @@ def test_an_endpoint_that_is_gone_is_never_asked_again(yard: Yard, monkeypatch: 
 
 
 def test_a_hundred_failures_in_a_row_disable_a_webhook(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_breaker, "FIRST", 0.0)
+    monkeypatch.setattr(endpoint_breaker, "OPEN", Backoff(first=0.0))
     with FaultyServer(reply(500)) as server:
         webhook = yard.webhook(server.url, consecutive_failures=90)
         yard.deliver(webhook, 20, max_retries=1)

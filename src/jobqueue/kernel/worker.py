@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+from tenacity import Retrying, retry_if_exception_type
+
 from jobqueue import __version__
-from jobqueue.backoff import Reconnect
+from jobqueue.backoff import RECONNECT
 from jobqueue.kernel.claiming.claimer import Claimer
 from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.kernel.database.store import Store, describe
@@ -31,6 +34,8 @@ from jobqueue.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tenacity import RetryCallState
 
     from jobqueue.kernel.loop import Loop
     from jobqueue.kernel.queue import Job, Queue
@@ -231,17 +236,23 @@ class Worker:
         return link
 
     def _describe(self, link: Link, queue: Queue) -> Any:
-        reconnect = Reconnect()
-        while True:
-            try:
-                return describe(link, queue.name)
-            except LOST as error:
-                log.warning("database_away", loop="start", error=str(error).strip())
-                until = time.monotonic() + reconnect.next()
-                while time.monotonic() < until and not self._hurried:
-                    time.sleep(0.05)
-                if self._hurried:
-                    raise
+        def rest(seconds: float) -> None:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and not self._hurried:
+                time.sleep(0.05)
+            if self._hurried:
+                raise psycopg.OperationalError("the start was ended while the database was away")
+
+        def warn(state: RetryCallState) -> None:
+            if state.outcome is not None:
+                log.warning("database_away", loop="start", error=str(state.outcome.exception()).strip())
+
+        return Retrying(
+            retry=retry_if_exception_type(LOST),
+            wait=RECONNECT,
+            sleep=rest,
+            before_sleep=warn,
+        )(describe, link, queue.name)
 
     def _introduce(self) -> dict[str, Any]:
         return {

@@ -1,15 +1,19 @@
-"""Retries of one file or one part: transient trouble costs a pause, not the archive."""
+"""Retries of one file or one part: transient trouble costs a pause, not the artifact."""
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from tenacity import Retrying
+
+from jobqueue.backoff import Backoff
 from jobqueue.errors import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -19,48 +23,69 @@ ATTEMPTS: Final = 5
 PROGRESS_BYTES: Final = 8 * 1024 * 1024
 """An attempt that brought at least this much is not held against a file: a long one may break off many times."""
 
-_BASE_SECONDS: Final = 0.5
-_LONGEST_SECONDS: Final = 30.0
+_BACKOFF: Final = Backoff(first=0.5, longest=30.0, jitter=0.5)
 _SLICE: Final = 0.1
 
 
-class Patience:
-    """Waits after each fault that may pass, longer each time, with jitter. `checkpoint` may end a wait by raising."""
+def patiently(
+    action: Callable[[], T],
+    checkpoint: Callable[[], None],
+    *,
+    progress: Callable[[], int] = lambda: 0,
+    except_for: tuple[type[Retry], ...] = (),
+) -> T:
+    """What `action` returns, tried again while it raises Retry, except for those of `except_for`.
 
-    def __init__(self, checkpoint: Callable[[], None], attempts: int = ATTEMPTS) -> None:
+    `progress()` is the number of bytes that there are so far. `checkpoint` is called before each attempt and several times
+    a second between them; it may end the waiting by raising. A peer's wish (`Retry.after`) is followed up to 30 seconds.
+    Raises the last Retry when ATTEMPTS attempts in a row brought too little, and whatever else `action` raises.
+    """
+    patience = _Patience(checkpoint, progress, except_for)
+    return Retrying(
+        before=patience.begin,
+        retry=patience.may_pass,
+        stop=patience.is_over,
+        wait=patience.pause,
+        sleep=patience.rest,
+        reraise=True,
+    )(action)
+
+
+class _Patience:
+    """What one call of `patiently` tells tenacity."""
+
+    def __init__(
+        self, checkpoint: Callable[[], None], progress: Callable[[], int], except_for: tuple[type[Retry], ...]
+    ) -> None:
         self._checkpoint = checkpoint
-        self._attempts = attempts
+        self._progress = progress
+        self._except_for = except_for
+        self._before = 0
         self._failed = 0
 
-    def wait(self, fault: Retry, gained: int = 0) -> None:
-        """Return when it is time to try again; raises `fault` when that has been done often enough.
+    def begin(self, _state: RetryCallState) -> None:
+        self._checkpoint()
+        self._before = self._progress()
 
-        `gained` is the number of bytes that the failed attempt brought. A wish of the peer's (`fault.after`) is
-        followed up to 30 seconds.
-        """
-        self._failed = 0 if gained >= PROGRESS_BYTES else self._failed + 1
-        if self._failed >= self._attempts:
-            raise fault
-        backoff = random.uniform(0.5, 1.0) * _BASE_SECONDS * 2**self._failed
-        until = time.monotonic() + min(_LONGEST_SECONDS, max(backoff, fault.after or 0.0))
+    def may_pass(self, state: RetryCallState) -> bool:
+        fault = _fault(state)
+        return isinstance(fault, Retry) and not isinstance(fault, self._except_for)
+
+    def is_over(self, _state: RetryCallState) -> bool:
+        self._failed = 0 if self._progress() - self._before >= PROGRESS_BYTES else self._failed + 1
+        return self._failed >= ATTEMPTS
+
+    def pause(self, state: RetryCallState) -> float:
+        fault = _fault(state)
+        wish = fault.after if isinstance(fault, Retry) else None
+        return min(_BACKOFF.longest, max(_BACKOFF.delay(self._failed), wish or 0.0))
+
+    def rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._checkpoint()
             time.sleep(min(left, _SLICE))
 
 
-def patiently(
-    action: Callable[[], T], checkpoint: Callable[[], None], *, except_for: tuple[type[Retry], ...] = ()
-) -> T:
-    """What `action` returns, tried again while it raises Retry; raises its last Retry, or whatever else it raises.
-
-    Of Retry, those of `except_for` are raised at once.
-    """
-    patience = Patience(checkpoint)
-    while True:
-        checkpoint()
-        try:
-            return action()
-        except except_for:
-            raise
-        except Retry as fault:
-            patience.wait(fault)
+def _fault(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()

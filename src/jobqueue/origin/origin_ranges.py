@@ -18,7 +18,7 @@ from jobqueue.net.download import CHUNK_BYTES, DownloadLimits
 from jobqueue.net.download_watch import Watch
 from jobqueue.net.http_answers import refusal, validator
 from jobqueue.net.http_pool import describe, while_waiting
-from jobqueue.net.patience import Patience, patiently
+from jobqueue.net.patience import patiently
 from jobqueue.origin.origin_client import OriginClient, check_source_key
 
 if TYPE_CHECKING:
@@ -64,15 +64,8 @@ class OriginRanges(OriginClient):
         """Read the whole file. `on_chunk` gets each piece with its offset; an offset of 0 means that it starts (over)."""
         check_source_key(key)
         measuring = _Measuring(on_chunk)
-        patience = Patience(checkpoint)
-        while True:
-            before = measuring.size
-            try:
-                self._measure(key, measuring, checkpoint)
-            except Retry as fault:
-                patience.wait(fault, gained=measuring.size - before)
-            else:
-                return Measured(measuring.size, measuring.crc32)
+        patiently(lambda: self._measure(key, measuring, checkpoint), checkpoint, progress=lambda: measuring.size)
+        return Measured(measuring.size, measuring.crc32)
 
     def read(
         self,
@@ -86,7 +79,6 @@ class OriginRanges(OriginClient):
     ) -> None:
         """Give bytes `start` to `end` of the file, which has `size` of them, to `sink`, in order and each once."""
         check_source_key(key)
-        patience = Patience(checkpoint)
         position = start
 
         def pass_on(data: bytes) -> None:
@@ -94,12 +86,11 @@ class OriginRanges(OriginClient):
             sink(data)
             position += len(data)
 
-        while position < end:
-            before = position
-            try:
+        def read_on() -> None:
+            while position < end:
                 self._read(key, position, end, size, checkpoint, pass_on)
-            except Retry as fault:
-                patience.wait(fault, gained=position - before)
+
+        patiently(read_on, checkpoint, progress=lambda: position)
 
     def probe(self, key: str, size: int, *, checkpoint: Callable[[], None]) -> None:
         """Ask whether the file is there, without reading it."""

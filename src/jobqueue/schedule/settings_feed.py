@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from jobqueue.backoff import Backoff
 from jobqueue.errors import JobError
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
@@ -28,7 +29,7 @@ _REST: Final = 3600.0
 # Seconds that a fetch may take before another process may try.
 _TURN_SECONDS: Final = 12.0
 
-_LONGEST_PAUSE: Final = 300.0
+_BACKOFF: Final = Backoff(first=1.0, longest=300.0, jitter=0.5)
 
 _ASK = b"""
 INSERT INTO jobqueue.backend_settings AS s (asked) VALUES (1)
@@ -41,10 +42,10 @@ WHERE asked > answered AND not_before <= clock_timestamp() RETURNING asked"""
 
 _KEEP = b"SELECT jobqueue.keep_settings(%(request)s, %(settings)s::jsonb)"
 
-_FAIL = b"""
+_FAIL = f"""
 UPDATE jobqueue.backend_settings SET failures = failures + 1, failed_at = clock_timestamp(), last_error = %(error)s,
-    not_before = clock_timestamp() + make_interval(secs => least(%(longest)s, 2.0 ^ least(failures, 20)) * (0.5 + random() / 2))
-RETURNING failures, settings IS NOT NULL"""
+    not_before = clock_timestamp() + make_interval(secs => {_BACKOFF.in_sql("failures")})
+RETURNING failures, settings IS NOT NULL""".encode()  # noqa: S608 - the expression is ours
 
 
 def ask_for_settings(database: Database) -> None:
@@ -72,7 +73,7 @@ class SettingsFeed(Loop):
         try:
             settings = self._caller.settings()
         except JobError as error:
-            failures, kept = self.link.fetch(_FAIL, {"error": str(error), "longest": _LONGEST_PAUSE})[0]
+            failures, kept = self.link.fetch(_FAIL, {"error": str(error)})[0]
             log.warning("backend_settings_failed", error=str(error), failures=failures, last_good_kept=kept)
             return _REST
         params: dict[str, Any] = {"request": taken[0][0], "settings": json.dumps(settings.document())}

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from jobqueue.backoff import Backoff
+
 if TYPE_CHECKING:
     import psycopg
 
     from jobqueue.kernel import Context
 
 FAILURES: Final = 5
-FIRST_SECONDS: Final = 30.0
-LONGEST_SECONDS: Final = 900.0
+OPEN: Final = Backoff(first=30.0, longest=900.0, jitter=0.2)
+"""How long it stays open, by the number of times that it has opened."""
 
 # Seconds that the one call may take before another may try.
 _PROBE_SECONDS: Final = 45.0
@@ -28,15 +30,15 @@ _PROBE = """
 UPDATE jobqueue.breakers SET open_until = clock_timestamp() + make_interval(secs => %(seconds)s), updated_at = now()
 WHERE target = %(target)s AND open_until <= clock_timestamp()"""
 
-_FAILED = """
+_FAILED = f"""
 INSERT INTO jobqueue.breakers AS b (target, failures) VALUES (%(target)s, 1)
 ON CONFLICT (target) DO UPDATE SET
     failures = b.failures + 1,
     trips = CASE WHEN b.failures + 1 >= %(failures)s THEN b.trips + 1 ELSE b.trips END,
     open_until = CASE WHEN b.failures + 1 >= %(failures)s THEN clock_timestamp() + make_interval(
-        secs => least(%(longest)s, %(first)s * 2.0 ^ least(b.trips, 30))) END,
+        secs => {OPEN.in_sql("b.trips")}) END,
     updated_at = now()
-RETURNING open_until"""
+RETURNING open_until"""  # noqa: S608 - the expression is ours
 
 _WORKED = "DELETE FROM jobqueue.breakers WHERE target = %(target)s"
 
@@ -61,7 +63,7 @@ def wait(context: Context, target: str) -> float:
 
 def failed(cursor: psycopg.Cursor[Any], target: str) -> bool:
     """Note a call that failed for the target's sake; returns whether that opened the breaker."""
-    values = {"target": target, "failures": FAILURES, "first": FIRST_SECONDS, "longest": LONGEST_SECONDS}
+    values = {"target": target, "failures": FAILURES}
     row = cursor.execute(_FAILED, values).fetchone()
     return row is not None and row[0] is not None
 

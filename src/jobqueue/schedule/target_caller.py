@@ -38,7 +38,7 @@ log = get_logger(__name__)
 POST_SECONDS: Final = 30.0
 SETTINGS_SECONDS: Final = 5.0
 
-_BACKOFF: Final = Backoff(base=4.0, cap=600.0)
+_BACKOFF: Final = Backoff(first=4.0, longest=600.0)
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 # Bytes of an answer that are read. A longer one is cut off, and its connection not used again.
 _MOST_BYTES: Final = 64 * 1024

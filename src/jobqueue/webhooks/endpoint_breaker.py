@@ -7,9 +7,10 @@ every ten seconds instead of all that come, and is still counted out (100 failur
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Final
+
+from jobqueue.backoff import Backoff
 
 # Failures in a row that open a breaker.
 THRESHOLD: Final = 5
@@ -17,9 +18,8 @@ THRESHOLD: Final = 5
 # Deliveries that a breaker lets through at once after it was open.
 PROBES: Final = 3
 
-# Seconds that it stays open: the first time, and at most.
-FIRST: Final = 1.0
-LONGEST: Final = 10.0
+# How long it stays open, by the number of times that it has opened.
+OPEN: Final = Backoff(first=1.0, longest=10.0, jitter=0.5)
 
 
 @dataclass(slots=True)
@@ -47,8 +47,7 @@ class Breaker:
             self._open(max(self.open_until, now + asked))
         elif not self.trusted and not self.is_open(now):
             self.trips += 1
-            longest = min(LONGEST, FIRST * 2.0 ** min(self.trips - 1, 16))
-            self._open(now + random.uniform(longest / 2, longest))
+            self._open(now + OPEN.delay(self.trips - 1))
 
     def succeeded(self) -> None:
         """An attempt succeeded: nothing is held against the endpoint any more."""

@@ -7,12 +7,12 @@ Which delivery goes when several want to is decided in fairness.py; what is writ
 
 from __future__ import annotations
 
-import random
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from jobqueue import __version__
+from jobqueue.backoff import Backoff
 from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
 from jobqueue.kernel import Chore, Queue
 from jobqueue.webhooks import delivery_records
@@ -74,7 +74,7 @@ class Webhooks:
         self._fair = FairShare(slots)
         self._conninfo = conninfo
         self._max_retries = max_retries
-        self._base = backoff_base
+        self._backoff = Backoff(first=backoff_base, longest=_LONGEST, growth=backoff_base, jitter=0.5)
         self._metrics = metrics
         for outcome in OUTCOMES:
             metrics.webhook_deliveries.labels(outcome)
@@ -195,8 +195,7 @@ class Webhooks:
 
     def _delay(self, job: Job) -> float:
         """Seconds before the next attempt: the base to the power of its number, or down to half of that."""
-        longest = min(self._base ** min(job.attempt, 64), _LONGEST)
-        return random.uniform(longest / 2, longest)
+        return self._backoff.delay(job.attempt - 1)
 
     def _keep_limit(self, link: Link) -> None:
         delivery_records.keep_limit(link, self._max_retries)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel.database.store import Store
     from jobqueue.kernel.running.outcome import Verb
 
-LATER = Backoff(base=1e5, cap=1e5)
+LATER = Backoff(first=1e5, longest=1e5)
 
 
 def raising(error: BaseException) -> Callable[..., None]:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
+from tenacity import Retrying, retry_if_exception
 
-from jobqueue.backoff import Reconnect
+from jobqueue.backoff import RECONNECT
 from jobqueue.errors import LeaseLost, Snooze
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import psycopg
+    from tenacity import RetryCallState
 
     from jobqueue.kernel.database.store import Store
     from jobqueue.kernel.leasing.leases import Leases
@@ -42,6 +44,18 @@ def _not_yet_when_locked() -> Iterator[None]:
         yield
     except errors.LockNotAvailable as error:
         raise _NotYet from error
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether to try again what `error` ended. When the server is there and gave the work up, that is a failed attempt."""
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        return False
+    return isinstance(error, (_NotYet, *LOST, errors.IdleInTransactionSessionTimeout))
+
+
+def _pause(state: RetryCallState) -> float:
+    waits = state.outcome is not None and isinstance(state.outcome.exception(), _NotYet)
+    return _NOT_YET if waits else RECONNECT(state)
 
 
 class Context:
@@ -166,19 +180,19 @@ class Context:
         milliseconds = str(int(self._leases.lease_seconds * 1000))
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [milliseconds])
 
+    def _rest(self, seconds: float) -> None:
+        self._interrupted.wait(seconds)
+
     def _transact(self, work: Callable[[psycopg.Cursor[Any]], None]) -> None:
         """Run `work` in a transaction, again and again while the database is away and the lease may be acted on."""
-        reconnect = Reconnect()
-        while True:
-            self.checkpoint()
-            try:
-                with self._transactions.begin() as cursor:
-                    work(cursor)
-                return
-            except _NotYet:
-                self._interrupted.wait(_NOT_YET)
-            except (errors.QueryCanceled, errors.LockNotAvailable):
-                # The server is there and gave this work up: that is a failed attempt, not an absence to sit out.
-                raise
-            except (*LOST, errors.IdleInTransactionSessionTimeout):
-                self._interrupted.wait(reconnect.next())
+
+        def transact() -> None:
+            with self._transactions.begin() as cursor:
+                work(cursor)
+
+        Retrying(
+            before=lambda _state: self.checkpoint(),
+            retry=retry_if_exception(_passes),
+            wait=_pause,
+            sleep=self._rest,
+        )(transact)
