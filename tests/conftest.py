@@ -8,7 +8,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.publishing import migrated, shared_database
+from tests.support.host import migrated, shared_database
+from tests.support.s3 import Bucket
 
 from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import reachable_folder, unprivileged_user
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.publishing import Host
+    from tests.support.host import Host
 
 _numbers = itertools.count(1)
 
@@ -65,3 +66,17 @@ def object_store(server_folder: Path) -> Iterator[ObjectStore]:
     """The session's S3-compatible server. Shared: a test that stops it starts its own."""
     with ObjectStore(server_folder / "store") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
+    """A bucket that the tests of a module take turns with."""
+    with Bucket(object_store) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def bucket(shared_bucket: Bucket) -> Bucket:
+    """The module's bucket with nothing in it."""
+    shared_bucket.clear()
+    return shared_bucket

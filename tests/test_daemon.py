@@ -18,8 +18,10 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.daemon import DaemonProcess, Launch, clean_environment, launching
-from tests.support.publishing import Bucket, Host, SteadyOrigin, migrated, picture, shared_database, worker_environment
+from tests.support.daemon import DaemonProcess, Launch, clean_environment, launching, worker_environment
+from tests.support.host import Host, migrated, shared_database
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 from jobqueue.demo.launch import HOST, free_port
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.s3 import Bucket
+
     from jobqueue.demo.embedded_postgres import Postgres
-    from jobqueue.demo.object_store import ObjectStore
 
 ORIGIN_SECRET = "canary-origin-secret"
 
@@ -37,12 +40,6 @@ ORIGIN_SECRET = "canary-origin-secret"
 @pytest.fixture(scope="session")
 def template(postgres: Postgres) -> str:
     return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
 
 
 @pytest.fixture
@@ -143,7 +140,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(
-    postgres: Postgres, template: str, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres, template: str, shared_bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     files = {"fine": picture(80), "no-picture": b"this is no picture"}
     with (
@@ -153,7 +150,13 @@ def service(
     ):
         port = free_port()
         environment = worker_environment(
-            first_host.dsn, origin, bucket, PORT=port, HTTP_HOST=HOST, WORKER_POLL_INTERVAL=500, LOG_LEVEL="debug"
+            first_host.dsn,
+            origin,
+            shared_bucket,
+            PORT=port,
+            HTTP_HOST=HOST,
+            WORKER_POLL_INTERVAL=500,
+            LOG_LEVEL="debug",
         )
         worker = launch(environment)
         jobs = {key: str(first_host.enqueue(key)) for key in ("fine", "no-picture", "missing", "../up")}

@@ -16,7 +16,7 @@ from jobqueue.retention.finished_jobs import heartbeat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.publishing import Host
+    from tests.support.host import Host
 
     from jobqueue.kernel import Context, Job
 

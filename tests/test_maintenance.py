@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.daemon import Launch, launching
-from tests.support.publishing import Host, migrated
+from tests.support.host import Host, migrated
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.artifacts.helpers import MediaOrigin, Projects, Yard
-from tests.support.publishing import Bucket, migrated
-from tests.support.s3 import strict_store
+from tests.support.host import migrated
+from tests.support.s3 import Bucket, strict_store
 
 from jobqueue.storage.objects import Objects
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobqueue.demo.embedded_postgres import Postgres
-    from jobqueue.demo.object_store import ObjectStore
 
 _numbers = itertools.count(1)
 
@@ -37,12 +36,6 @@ def host(database: str) -> Iterator[Projects]:
 def origin() -> Iterator[MediaOrigin]:
     with MediaOrigin({}) as origin:
         yield origin
-
-
-@pytest.fixture(scope="session")
-def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
 
 
 @pytest.fixture

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.daemon import CDN
+from tests.support.gated_worker import Later
+from tests.support.host import Host, Row
 from tests.support.http_server import Answer, Request, Wire, reply
 from tests.support.origin import HeldOrigin
-from tests.support.publishing import CDN, Host, Later, Row
 from tests.support.waiting import eventually
 
 from jobqueue.artifacts.artifact_builder import ArtifactBuilder

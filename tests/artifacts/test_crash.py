@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.artifacts.helpers import MIB, noise
-from tests.support.daemon import launching
-from tests.support.publishing import CDN
+from tests.support.daemon import CDN, launching
 from tests.support.waiting import eventually
 
 from jobqueue.artifacts import uploads

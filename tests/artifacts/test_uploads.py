@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.gated_worker import Later
 from tests.support.isolation import LEVELS, ahead, default_isolation
-from tests.support.publishing import Later
 
 from jobqueue.artifacts.uploads import Sweeper, Uploads
 from jobqueue.kernel import Queue, Worker, WorkerOptions

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.support.publishing import picture
+from tests.support.jpeg import picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 READY = """
     UPDATE download_artifacts

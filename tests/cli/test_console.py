@@ -12,7 +12,7 @@ from tests.cli.terminal import in_terminal
 from jobqueue.cli.console import duration, printable, span, stamp
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jobqueue.admin.inspector import list_queues
 from jobqueue.admin.selection import STATES, Selection, block_source, indexed_sources
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 def _ids(jobqueue: Jobqueue, *args: object) -> list[int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 def _fill(sql: Database) -> None:

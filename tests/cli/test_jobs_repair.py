@@ -14,7 +14,7 @@ from jobqueue.admin import repair
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 def _fill(sql: Database) -> None:

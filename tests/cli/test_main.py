@@ -14,7 +14,7 @@ from tests.support.interrupting import interruptible
 from jobqueue import __version__
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
     from jobqueue.demo.embedded_postgres import Postgres
 

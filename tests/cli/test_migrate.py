@@ -13,7 +13,7 @@ from jobqueue.migrations import load
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
     from jobqueue.demo.embedded_postgres import Postgres
 

@@ -13,7 +13,7 @@ from tests.support.isolation import LEVELS, ahead, default_isolation
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 def test_files_and_jobs_are_inserted_together(

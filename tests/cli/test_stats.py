@@ -11,7 +11,7 @@ from tests.cli.terminal import in_terminal
 from jobqueue.admin import inspector
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 def _queue(jobqueue: Jobqueue, name: str) -> dict[str, Any]:

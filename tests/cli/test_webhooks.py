@@ -9,7 +9,7 @@ import pytest
 from jobqueue.webhooks import webhook_admin
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the tests with real processes share: a database and a bucket for a module, and daemons that end with their test."""
+"""What the tests with real processes share: a database for a module, and daemons that end with their test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.outage import suffer
 from tests.faults.proxy import Proxy
 from tests.support.daemon import Launch, launching
-from tests.support.publishing import Bucket, migrated
+from tests.support.host import migrated
+from tests.support.s3 import Bucket
 
 from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.migrations import migrate
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def template(postgres: Postgres) -> str:
     return migrated(postgres)
-
-
-@pytest.fixture(scope="module")
-def bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Self
 
-from tests.support.publishing import Host
+from tests.support.host import Host
 from tests.support.waiting import eventually
 
 from jobqueue.settings.database_url import DatabaseUrl

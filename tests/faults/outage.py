@@ -12,11 +12,15 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
-from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.daemon import worker_environment
+from tests.support.host import Host
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.support.daemon import Launch
+    from tests.support.s3 import Bucket
 
     from jobqueue.demo.embedded_postgres import Postgres
 

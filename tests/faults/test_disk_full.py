@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.crowded import CrowdedFolder
-from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.daemon import worker_environment
+from tests.support.host import Host
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.daemon import Launch
+    from tests.support.s3 import Bucket
 
 KIB = 1024
 
@@ -38,7 +42,6 @@ def crowded(tmp_path: Path) -> Iterator[CrowdedFolder]:
 def test_publishing_waits_for_room(
     host: Host, bucket: Bucket, launch: Launch, crowded: CrowdedFolder, leave: int
 ) -> None:
-    bucket.clear()
     files = {f"photo-{n}": picture(80 + n) for n in range(3)}
     assert all(len(data) > 2 * 16 * KIB for data in files.values())
     with SteadyOrigin(files) as origin:

@@ -6,13 +6,17 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.daemon import worker_environment
+from tests.support.host import Host
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.daemon import DaemonProcess, Launch
+    from tests.support.s3 import Bucket
 
 HEARTBEATS = (
     "SELECT FROM pg_stat_activity WHERE application_name = 'jobqueue:heartbeat' AND datname = current_database()"

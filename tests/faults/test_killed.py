@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.daemon import Launch, launching
-from tests.support.publishing import (
-    Bucket,
-    Host,
-    Row,
-    SteadyOrigin,
-    UrlWatcher,
-    picture,
-    shared_database,
-    worker_environment,
-)
+from tests.faults.url_watcher import UrlWatcher
+from tests.support.daemon import Launch, launching, worker_environment
+from tests.support.host import Host, Row, shared_database
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+
+    from tests.support.s3 import Bucket
 
     from jobqueue.demo.embedded_postgres import Postgres
 
@@ -53,16 +49,16 @@ class Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(
-    postgres: Postgres, template: str, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres, template: str, shared_bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Aftermath]:
     files = {key: picture(seed) for seed, key in enumerate(("done", *IN_FLIGHT))}
     with (
         shared_database(postgres, template, "killed") as host,
         SteadyOrigin(files) as origin,
-        UrlWatcher(host.dsn, bucket) as watcher,
+        UrlWatcher(host.dsn, shared_bucket) as watcher,
         launching(tmp_path_factory.mktemp("killed")) as launch,
     ):
-        yield _kill(host, origin, bucket, watcher, launch)
+        yield _kill(host, origin, shared_bucket, watcher, launch)
 
 
 def _kill(host: Host, origin: SteadyOrigin, bucket: Bucket, watcher: UrlWatcher, launch: Launch) -> Aftermath:

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.publishing import Host
+from tests.support.host import Host
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.pooler import Pooler, program
-from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, worker_environment
+from tests.support.daemon import worker_environment
+from tests.support.host import Host
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.daemon import Launch
+    from tests.support.s3 import Bucket
 
 JOBS = 12
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.artifacts.helpers import Projects, noise
 from tests.faults.weather import Answer, Request, Weather, WeatheredServer, gateway, origin
-from tests.support.publishing import CDN, Bucket, picture
+from tests.support.daemon import CDN
+from tests.support.jpeg import picture
+from tests.support.s3 import Bucket
 from tests.support.waiting import eventually
 
 from jobqueue.errors import Retry
@@ -33,13 +35,6 @@ PICTURES = 24
 def host(database: str) -> Iterator[Projects]:
     with Projects(database) as host:
         yield host
-
-
-@pytest.fixture
-def bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    """One for each test: what is in it is counted."""
-    with Bucket(object_store) as bucket:
-        yield bucket
 
 
 def environment(host: Projects, source: WeatheredServer, store: WeatheredServer, bucket: Bucket) -> dict[str, str]:

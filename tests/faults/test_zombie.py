@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.support.publishing import Bucket, Host, SteadyOrigin, picture, shared_database, worker_environment
+from tests.support.daemon import worker_environment
+from tests.support.host import Host, shared_database
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.daemon import Launch
+    from tests.support.s3 import Bucket
 
     from jobqueue.demo.embedded_postgres import Postgres
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.kernel.held import Held
+from tests.kernel.held_job import Held
 from tests.kernel.helpers import Rig
 
 from jobqueue.kernel.running.transactions import Transactions

@@ -1,17 +1,17 @@
-"""What the tests of publishing share: a database, a bucket and a worker for a module, each emptied for a test."""
+"""What the tests of publishing share: a database and a worker for a module, emptied for a test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.publishing import Bucket, GatedWorker, Host, migrated
+from tests.support.gated_worker import GatedWorker
+from tests.support.host import Host, migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobqueue.demo.embedded_postgres import Postgres
-    from jobqueue.demo.object_store import ObjectStore
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +29,3 @@ def host(shared_host: Host) -> Host:
 def worker(shared_host: Host) -> Iterator[GatedWorker]:
     with GatedWorker(shared_host) as worker:
         yield worker
-
-
-@pytest.fixture(scope="module")
-def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def bucket(shared_bucket: Bucket) -> Bucket:
-    shared_bucket.clear()
-    return shared_bucket

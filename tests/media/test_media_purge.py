@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.types.json import Jsonb
+from tests.support.host import Host, Row
 from tests.support.http_server import FaultyServer, reply
 from tests.support.isolation import LEVELS, ahead, default_isolation
-from tests.support.publishing import Bucket, Host, Row
+from tests.support.s3 import Bucket
 from tests.support.waiting import eventually
 
 from jobqueue.kernel import Worker, WorkerOptions

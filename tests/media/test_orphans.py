@@ -4,9 +4,12 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from tests.support.gated_worker import GatedWorker
+from tests.support.host import Host, shared_database
 from tests.support.http_server import FaultyServer, Request, Wire, reply
 from tests.support.isolation import LEVELS, ahead, default_isolation
-from tests.support.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture, shared_database
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 from jobqueue.errors import LeaseLost, Retry
@@ -18,6 +21,8 @@ from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from tests.support.s3 import Bucket
 
     from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.kernel import Context, Job

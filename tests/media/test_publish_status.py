@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from tests.support.publishing import GatedWorker, Host
+    from tests.support.gated_worker import GatedWorker
+    from tests.support.host import Host
 
     from jobqueue.kernel import Context, Job
 

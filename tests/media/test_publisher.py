@@ -10,8 +10,10 @@ import psycopg
 import pytest
 import pyvips
 from tests.support import http_server
+from tests.support.gated_worker import GatedWorker
 from tests.support.http_server import Answer, FaultyServer, reply
-from tests.support.publishing import Bucket, GatedWorker, Host, SteadyOrigin, picture
+from tests.support.jpeg import picture
+from tests.support.origin import SteadyOrigin
 from tests.support.waiting import eventually
 
 from jobqueue.media.memory_budget import MemoryBudget
@@ -23,6 +25,9 @@ from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.host import Host
+    from tests.support.s3 import Bucket
 
 
 ORIGIN_SECRET = "canary-origin-secret"

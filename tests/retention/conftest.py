@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.schedule.helpers import Rig
-from tests.support.publishing import migrated
+from tests.support.host import migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.publishing import Host
+    from tests.support.host import Host
 
     from jobqueue.demo.embedded_postgres import Postgres
 

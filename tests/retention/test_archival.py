@@ -18,8 +18,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.retention.dying_archival import STEPS
 from tests.support.daemon import clean_environment
+from tests.support.host import Host, migrated
 from tests.support.isolation import LEVELS, default_isolation
-from tests.support.publishing import Bucket, Host, migrated
 from tests.support.waiting import eventually
 
 from jobqueue.errors import Retry
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
+    from tests.support.s3 import Bucket
+
     from jobqueue.demo.embedded_postgres import Postgres
-    from jobqueue.demo.object_store import ObjectStore
     from jobqueue.retention.archive_format import Content
 
 Row = dict[str, Any]
@@ -51,18 +52,6 @@ def template(postgres: Postgres) -> str:
 def host(database: str) -> Iterator[Host]:
     with Host(database) as host:
         yield host
-
-
-@pytest.fixture(scope="module")
-def shared_bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def bucket(shared_bucket: Bucket) -> Iterator[Bucket]:
-    yield shared_bucket
-    shared_bucket.clear()
 
 
 def always() -> bool:

@@ -13,7 +13,7 @@ from jobqueue.retention.notification_expiry import Expired, NotificationExpiry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.publishing import Host
+    from tests.support.host import Host
 
     from jobqueue.demo.embedded_postgres import Postgres
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.schedule.helpers import Rig
-from tests.support.publishing import migrated
+from tests.support.host import migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,13 @@ from jobqueue.demo.leash import Leash
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tests.support.origin import SteadyOrigin
+    from tests.support.s3 import Bucket
+
 # What a Python program needs to run at all; no variable of the session that runs the tests reaches the daemon.
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+CDN = "https://cdn.example.test"
 
 WORKER = ("-m", "jobqueue", "worker")
 
@@ -29,6 +34,19 @@ def clean_environment() -> dict[str, str]:
     """The part of this process's environment that a child may have."""
     given = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("PYTHON")}
     return {**given, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def worker_environment(dsn: str, origin: SteadyOrigin, bucket: Bucket, **variables: object) -> dict[str, str]:
+    """The environment of a daemon that publishes from `origin` to `bucket`; `variables` are added, by their names."""
+    return {
+        "DATABASE_URL": dsn,
+        "RAID_PUB_ENDPOINT": origin.endpoint,
+        "RAID_PUBLISHER_SECRET": origin.secret,
+        **bucket.environment(),
+        "CDN_BASE_URL": CDN,
+        "PORT": "0",
+        **{name: str(value) for name, value in variables.items()},
+    }
 
 
 class DaemonProcess:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from tests.web.conftest import Site
+    from tests.web.helpers import Site
 
 
 async def echo(request: Request) -> Response:

@@ -16,7 +16,7 @@ from jobqueue.settings.secret import Secret
 from jobqueue.web.artifact_run import ARTIFACT_PATH, RateLimit, artifact_route
 
 if TYPE_CHECKING:
-    from tests.web.conftest import Answer, Site
+    from tests.web.helpers import Answer, Site
 
 SECRET = "the-cron-secret-of-this-test"
 

@@ -27,7 +27,7 @@ from jobqueue.web.http_server import HttpServer
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from tests.web.conftest import Site
+    from tests.web.helpers import Site
 
 
 def http_threads() -> list[threading.Thread]:

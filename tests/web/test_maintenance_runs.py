@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.publishing import Bucket, Host, migrated
+from tests.support.host import Host, migrated
 from tests.support.waiting import eventually
 
 from jobqueue.maintenance import Housekeeping
@@ -24,10 +24,10 @@ from jobqueue.web.openapi import document, openapi_route
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.web.conftest import Answer, Site
+    from tests.support.s3 import Bucket
+    from tests.web.helpers import Answer, Site
 
     from jobqueue.demo.embedded_postgres import Postgres
-    from jobqueue.demo.object_store import ObjectStore
 
 KEY = "canary-cron-key"
 NAMES = ("webhookRetry", "notificationExpiry", "dataArchival")
@@ -59,12 +59,6 @@ class Endpoints:
     def call(self, name: str, key: str | None = f"Bearer {KEY}", body: Any = None, **headers: str) -> Answer:
         given = {} if key is None else {"Authorization": key}
         return self.site.ask("POST", f"/api/workers/{name}", body, **given, **headers)
-
-
-@pytest.fixture
-def bucket(object_store: ObjectStore) -> Iterator[Bucket]:
-    with Bucket(object_store) as bucket:
-        yield bucket
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.schedule.helpers import Rig, entry
-from tests.support.publishing import migrated
+from tests.support.host import migrated
 
 from jobqueue.kinds import Kinds
 from jobqueue.observe.metrics import Metrics
@@ -18,7 +18,7 @@ from jobqueue.web.schedule_endpoints import schedule_routes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.web.conftest import Answer, Site
+    from tests.web.helpers import Answer, Site
 
     from jobqueue.demo.embedded_postgres import Postgres
 

@@ -10,7 +10,7 @@ from tests.webhooks.helpers import Yard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.publishing import Host
+    from tests.support.host import Host
 
 
 @pytest.fixture

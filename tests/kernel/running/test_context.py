@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import sql
-from tests.kernel.held import effect
+from tests.kernel.held_job import effect
 from tests.support.isolation import LEVELS, default_isolation
 
 from jobqueue.errors import Interrupted, LeaseLost
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tests.kernel.held import Cursor, Held
+    from tests.kernel.held_job import Cursor, Held
 
     from jobqueue.kernel import Context
 

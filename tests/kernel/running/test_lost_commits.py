@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from tests.kernel.held import effect
+from tests.kernel.held_job import effect
 
 from jobqueue.errors import Snooze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.kernel.held import Connection, Cursor, Deaf, Held
+    from tests.kernel.held_job import Connection, Cursor, Deaf, Held
 
     from jobqueue.kernel import Job
 
