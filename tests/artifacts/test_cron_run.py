@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.artifacts.helpers import noise
-from tests.support.waiting import eventually
+from tests.support.waiting import Stopwatch, eventually
 
 from jobqueue.artifacts.cron_run import BoundedRuns, Ran, Unavailable
 from jobqueue.kernel import WorkerOptions
@@ -36,6 +36,13 @@ def runs(yard: Yard) -> Iterator[BoundedRuns]:
     runs.stop()
 
 
+def a_run_s_start(yard: Yard) -> float:
+    """Seconds that a run takes at this moment to find that there is nothing to do."""
+    began = time.monotonic()
+    assert runs_on(yard).run() == Ran(0, 0)
+    return time.monotonic() - began
+
+
 def test_a_run_works_on_everything_that_is_due(yard: Yard, runs: BoundedRuns) -> None:
     yard.origin.files = FILES
     for _ in range(4):
@@ -52,8 +59,8 @@ def test_a_run_recovers_what_a_dead_worker_held(yard: Yard, runs: BoundedRuns) -
     artifact = yard.host.ask(yard.host.project(FILES), **past)
     spent = yard.host.ask(yard.host.project(FILES), retry_count=4, **past)
     # After a restart of the database holders get one lease to come back.
-    lease = 0.5
-    eventually(lambda: yard.host.rows("SELECT WHERE now() > pg_postmaster_start_time() + interval '1 second'"))
+    lease = 5.0
+    eventually(lambda: yard.host.rows("SELECT WHERE now() > pg_postmaster_start_time() + interval '6 seconds'"))
     runs = runs_on(yard, lease=lease)
     assert runs.run() == Ran(processed=1, recovered=1)
     assert yard.host.artifact(artifact)["status"] == "READY"
@@ -63,11 +70,15 @@ def test_a_run_recovers_what_a_dead_worker_held(yard: Yard, runs: BoundedRuns) -
 def test_what_is_not_done_in_time_goes_on_in_the_background(yard: Yard) -> None:
     yard.origin.files = FILES
     yard.origin.held["2.jpg"] = 10
-    runs = runs_on(yard, take=0.5, answer=1.0)
+    # Time enough to begin with the first.
+    take = 0.5 + 3 * a_run_s_start(yard)
+    runs = runs_on(yard, take=take, answer=2 * take)
     first, second = (yard.host.ask(yard.host.project(FILES)) for _ in range(2))
     began = time.monotonic()
-    assert runs.run() == Ran(processed=1, recovered=0)
-    assert 0.9 < time.monotonic() - began < 2
+    with Stopwatch() as idle:
+        assert runs.run() == Ran(processed=1, recovered=0)
+    assert time.monotonic() - began > 2 * take - 0.1
+    assert idle.seconds < 2 * take + 1
     assert yard.host.artifact(first)["status"] == "GENERATING"
     # Another call waits for it, and finds no time left.
     assert runs.run() == Ran(0, 0)
@@ -81,11 +92,14 @@ def test_what_is_not_done_in_time_goes_on_in_the_background(yard: Yard) -> None:
 def test_stopping_gives_back_what_is_under_way(yard: Yard) -> None:
     yard.origin.files = FILES
     yard.origin.held["2.jpg"] = 10
-    runs = runs_on(yard, take=0.3, answer=0.6)
+    runs = runs_on(yard)
     artifact = yard.host.ask(yard.host.project(FILES))
-    runs.run()
+    caller = threading.Thread(target=runs.run)
+    caller.start()
+    eventually(lambda: yard.origin.holding)
     assert yard.host.artifact(artifact)["status"] == "GENERATING"
     assert runs.stop(5.0)
+    caller.join()
     row = yard.host.artifact(artifact)
     assert (row["status"], row["retry_count"]) == ("PENDING", 0)
     with pytest.raises(Unavailable, match="stopping"):

@@ -32,15 +32,17 @@ def proxy(ledger: Ledger) -> Iterator[Proxy]:
 
 
 def test_loops_cut_connections_that_went_silent_and_go_on(ledger: Ledger, proxy: Proxy, launch: Launch) -> None:
-    worker = ledger.start(launch, proxy.dsn, lease=LEASE_SECONDS, answer=ANSWER_SECONDS)
-    long = ledger.insert("return", 2, seconds=2 * LEASE_SECONDS)
+    # Leases outlast the silence by far, also where the worker has to wait for the processor: they are renewed after it.
+    lease = 3 * LEASE_SECONDS
+    worker = ledger.start(launch, proxy.dsn, lease=lease, answer=ANSWER_SECONDS)
+    long = ledger.insert("return", 2, seconds=1.5 * lease)
     short = ledger.insert("return", 100, seconds=0.1)
     eventually(lambda: ledger.completed(short) >= 20)
     proxy.silence()
     # Whatever asks for something meanwhile is cut: the heartbeat, the keeper, and whoever claims or records.
     worker.wait_for("connection_cut", count=3, timeout=10)
     proxy.speak()
-    ledger.wait([*long, *short])
+    ledger.wait([*long, *short], 3 * lease)
     ledger.check([*long, *short])
     # Its leases did not run out, so that it kept its jobs, and nobody else began them.
     assert runs(worker) == dict.fromkeys([*long, *short], 1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.schedule.helpers import Rig, every_second
 from tests.support.http_server import FaultyServer, reply
-from tests.support.waiting import eventually
+from tests.support.waiting import Stopwatch, eventually
 
 from jobqueue import migrations
 from jobqueue.demo.embedded_postgres import Postgres
@@ -143,11 +143,11 @@ def test_a_settings_change_reaches_every_process_within_two_seconds(rig: Rig, tm
 
         for environment_name, period in (("production", 1200), ("dev", 7200), ("staging", 3600)):
             backend.says(environment_name)
-            began = time.monotonic()
-            status, document = nudge(port)
-            assert (status, document["success"], document["message"]) == (200, True, "Schedulers restarted")
-            eventually(lambda name=environment_name: known(name), 10)  # type: ignore[misc]
-            assert time.monotonic() - began < 2.0
+            with Stopwatch() as idle:
+                status, document = nudge(port)
+                assert (status, document["success"], document["message"]) == (200, True, "Schedulers restarted")
+                eventually(lambda name=environment_name: known(name), 10)  # type: ignore[misc]
+            assert idle.seconds < 2.0
             assert all(daemon.log("schedules_loaded")[-1]["ticking"] == 1 for daemon in fleet)
             next_tick = rig.schedule("rank").next_tick_at
             assert next_tick is not None

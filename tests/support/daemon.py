@@ -128,7 +128,8 @@ class DaemonProcess:
 
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for the end; returns the exit code, 128 + n for death by signal n."""
-        return self._leash.wait(timeout)
+        eventually(lambda: not self.running, timeout)
+        return self._leash.wait()
 
     def stop(self) -> None:
         """End it in whatever state it is, if it has not ended."""
