@@ -1,4 +1,4 @@
-"""What the tests of archives share: a host's view of its projects, an origin with ranges and faults, workers, readers."""
+"""What the tests of artifacts share: a host's view of its projects, an origin with ranges and faults, workers, readers."""
 
 from __future__ import annotations
 
@@ -156,14 +156,14 @@ class Yard:
     origin: MediaOrigin
     objects: Objects
 
-    def archivist(self, metrics: Metrics, *, max_files: int = 500, max_bytes: int = 2 << 30) -> ArtifactBuilder:
+    def builder(self, metrics: Metrics, *, max_files: int = 500, max_bytes: int = 2 << 30) -> ArtifactBuilder:
         return ArtifactBuilder(
             self.origin.source(), self.objects, ArtifactMetrics(metrics), ArtifactLimits(max_files, max_bytes),
             cdn_base_url=CDN, conninfo=self.host.dsn,
         )  # fmt: skip
 
     def queue(self, metrics: Metrics, **limits: int) -> Queue:
-        made = self.archivist(metrics, **limits).queue()
+        made = self.builder(metrics, **limits).queue()
         return Queue(made.name, made.handler, made.columns, Later(), made.limit)
 
     def worker(
@@ -188,7 +188,7 @@ class Yard:
         return metrics
 
     def build(self, project: UUID, type_: str = "ALL", **limits: int) -> Row:
-        """Ask for an archive and work until there is nothing due; returns its row."""
+        """Ask for an artifact and work until there is nothing due; returns its row."""
         artifact = self.host.ask(project, type_)
         self.work(**limits)
         return self.host.artifact(artifact)
@@ -204,15 +204,15 @@ class Yard:
                 worker.drain(0.0)
 
     def fetch(self, row: Row) -> bytes:
-        """The archive of an artifact."""
+        """The bytes of an artifact."""
         assert row["status"] == "READY", row["error_message"]
         return self.objects.get(row["storage_key"], max_bytes=1 << 30)
 
     def read(self, row: Row) -> dict[str, bytes]:
-        """The files in the archive of an artifact, verified."""
-        with zipfile.ZipFile(io.BytesIO(self.fetch(row))) as archive:
-            assert archive.testzip() is None
-            return {info.filename: archive.read(info) for info in archive.infolist()}
+        """The files in an artifact, verified."""
+        with zipfile.ZipFile(io.BytesIO(self.fetch(row))) as made:
+            assert made.testzip() is None
+            return {info.filename: made.read(info) for info in made.infolist()}
 
     def uploads(self) -> list[str]:
         """The keys of unfinished uploads."""

@@ -1,4 +1,4 @@
-"""Archives from end to end: rows in, objects out."""
+"""Artifacts from end to end: rows in, objects out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def by_name(files: dict[str, bytes]) -> dict[str, bytes]:
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("ranges", [False, True])
 @pytest.mark.parametrize("files", [SMALL, LARGE], ids=["small", "large"])
-def test_every_file_is_in_the_archive(yard: Yard, files: dict[str, bytes], ranges: bool, measured: bool) -> None:
+def test_every_file_is_in_the_artifact(yard: Yard, files: dict[str, bytes], ranges: bool, measured: bool) -> None:
     yard.origin.files, yard.origin.ranges = files, ranges
     row = yard.build(yard.host.project(files, measured=measured))
     assert yard.read(row) == by_name(files)
@@ -47,12 +47,12 @@ def test_every_file_is_in_the_archive(yard: Yard, files: dict[str, bytes], range
 @pytest.mark.parametrize("program", READERS)
 def test_another_program_reads_it(program: str, yard: Yard, tmp_path: Path) -> None:
     yard.origin.files = LARGE
-    archive = tmp_path / "archive.zip"
-    archive.write_bytes(yard.fetch(yard.build(yard.host.project(LARGE))))
-    check_with(program, archive)
+    made = tmp_path / "made.zip"
+    made.write_bytes(yard.fetch(yard.build(yard.host.project(LARGE))))
+    check_with(program, made)
 
 
-def test_first_and_later_archives_have_the_same_bytes_and_key(yard: Yard) -> None:
+def test_first_and_later_artifacts_have_the_same_bytes_and_key(yard: Yard) -> None:
     yard.origin.files = LARGE
     project = yard.host.project(LARGE)
     first = yard.build(project)
@@ -64,7 +64,7 @@ def test_first_and_later_archives_have_the_same_bytes_and_key(yard: Yard) -> Non
     assert hashlib.sha256(yard.fetch(second)).hexdigest() == digest
 
 
-def test_an_unchanged_project_is_answered_by_the_archive_that_exists(yard: Yard) -> None:
+def test_an_unchanged_project_is_answered_by_the_artifact_that_exists(yard: Yard) -> None:
     yard.origin.files = SMALL
     project = yard.host.project(SMALL)
     first = yard.build(project)
@@ -87,7 +87,7 @@ def test_an_unchanged_project_is_answered_by_the_archive_that_exists(yard: Yard)
         "UPDATE project_media SET created_at = '2001-01-01'",
     ],
 )
-def test_a_changed_project_gets_another_archive(yard: Yard, change: str) -> None:
+def test_a_changed_project_gets_another_artifact(yard: Yard, change: str) -> None:
     yard.origin.files = SMALL
     project = yard.host.project(SMALL)
     first = yard.build(project)
@@ -134,7 +134,7 @@ def test_what_was_read_once_is_recorded(yard: Yard) -> None:
     assert rows == [{"size": None, "at": None}]
 
 
-def test_small_archives_are_read_once_although_nothing_was_known(yard: Yard) -> None:
+def test_small_artifacts_are_read_once_although_nothing_was_known(yard: Yard) -> None:
     yard.origin.files = SMALL
     yard.build(yard.host.project(SMALL))
     assert set(yard.origin.asked.values()) == {1}
@@ -186,7 +186,7 @@ def test_many_measured_files_that_went_away_cost_one_more_layout(yard: Yard) -> 
     assert set(yard.read(row)) == {*LARGE, "MISSING.txt"}
 
 
-def test_a_file_that_comes_back_makes_another_archive(yard: Yard) -> None:
+def test_a_file_that_comes_back_makes_another_artifact(yard: Yard) -> None:
     project = yard.host.project(SMALL)
     yard.origin.files = {key: data for key, data in SMALL.items() if key != "a/Fête.jpg"}
     without = yard.build(project)
@@ -196,7 +196,7 @@ def test_a_file_that_comes_back_makes_another_archive(yard: Yard) -> None:
     assert yard.read(yard.build(project)) == by_name(SMALL)
 
 
-def test_an_archive_with_none_of_its_files_fails(yard: Yard) -> None:
+def test_an_artifact_with_none_of_its_files_fails(yard: Yard) -> None:
     row = yard.build(yard.host.project(SMALL))
     assert row["status"] == "FAILED"
     assert row["retry_count"] == 1
@@ -204,7 +204,7 @@ def test_an_archive_with_none_of_its_files_fails(yard: Yard) -> None:
     assert list(yard.objects.keys()) == []
 
 
-def test_transient_trouble_retries_the_file_and_not_the_archive(yard: Yard) -> None:
+def test_transient_trouble_retries_the_file_and_not_the_artifact(yard: Yard) -> None:
     yard.origin.files = SMALL
     yard.origin.faults["a/Fête.jpg"] = [reply(503), reset]
     row = yard.build(yard.host.project(SMALL))

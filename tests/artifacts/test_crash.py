@@ -1,4 +1,4 @@
-"""Archives whose worker dies, is told to stop, or comes back from the dead: nothing is left at the store."""
+"""Artifacts whose worker dies, is told to stop, or comes back from the dead: nothing is left at the store."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_another_worker_finishes_what_a_killed_one_began(strict_yard: Yard, laun
     assert list(yard.objects.keys()) == [row["storage_key"]]
 
 
-def test_a_zombies_archive_is_not_the_one_recorded(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
+def test_a_zombies_artifact_is_not_the_one_recorded(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     zombie, artifact = held_in_the_middle(yard, launch, moto_endpoint)
     zombie.send(signal.SIGSTOP)
@@ -104,7 +104,7 @@ def test_a_zombies_archive_is_not_the_one_recorded(strict_yard: Yard, launch: La
     assert list(yard.objects.keys()) == [row["storage_key"]]
 
 
-def test_a_worker_of_another_queue_builds_archives_for_a_scheduler(
+def test_a_worker_of_another_queue_builds_artifacts_for_a_scheduler(
     strict_yard: Yard, launch: Launch, moto_endpoint: str
 ) -> None:
     yard = strict_yard
@@ -133,7 +133,7 @@ def test_a_worker_of_another_queue_builds_archives_for_a_scheduler(
     assert worker.log("artifact_worker_cron_auth_failed")
 
 
-def test_sigterm_gives_the_archive_back(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
+def test_sigterm_gives_the_artifact_back(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     worker, artifact = held_in_the_middle(yard, launch, moto_endpoint, DRAIN_TIMEOUT=0)
     worker.send(signal.SIGTERM)
@@ -143,7 +143,7 @@ def test_sigterm_gives_the_archive_back(strict_yard: Yard, launch: Launch, moto_
     assert yard.uploads() == []
 
 
-def test_sigterm_lets_the_archive_finish(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
+def test_sigterm_lets_the_artifact_finish(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     worker, artifact = held_in_the_middle(yard, launch, moto_endpoint, DRAIN_TIMEOUT=30)
     worker.send(signal.SIGTERM)
@@ -173,7 +173,7 @@ def test_an_attempt_whose_upload_somebody_aborted_fails_at_once(yard: Yard) -> N
     assert list(yard.objects.keys()) == []
 
 
-def test_a_cancelled_archive_stops_and_leaves_nothing(strict_yard: Yard) -> None:
+def test_a_cancelled_artifact_stops_and_leaves_nothing(strict_yard: Yard) -> None:
     yard = strict_yard
     yard.origin.files = dict(FILES)
     yard.origin.held["4.jpg"] = 1000
@@ -233,7 +233,7 @@ def test_a_sweep_aborts_old_uploads_that_no_row_names(strict_yard: Yard, monkeyp
     assert sorted(yard.uploads()) == [named.key, elsewhere.key]
 
 
-def test_two_artifacts_of_one_archive_are_built_once(strict_yard: Yard) -> None:
+def test_two_jobs_of_one_artifact_are_built_once(strict_yard: Yard) -> None:
     yard = strict_yard
     yard.origin.files = dict(FILES)
     yard.origin.held["4.jpg"] = 1000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue.artifacts.entry_names import LONGEST, Names, archive_name, ascii_name, content_disposition, entry_name
+from jobqueue.artifacts.entry_names import LONGEST, Names, artifact_name, ascii_name, content_disposition, entry_name
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_no_two_names_are_the_same_to_anybody(given_names: list[str]) -> None:
         ("v1.2", "ALL", "v1.2.zip"),
     ],
 )
-def test_the_archives_own_name(project: str | None, kind: str, expected: str) -> None:
-    assert archive_name(project, kind) == expected
+def test_the_artifacts_own_name(project: str | None, kind: str, expected: str) -> None:
+    assert artifact_name(project, kind) == expected
 
 
 def test_header_and_key_carry_the_name() -> None:
@@ -129,7 +129,7 @@ def test_header_and_key_carry_the_name() -> None:
 
 @given(st.text(max_size=150))
 def test_header_is_always_one(project: str) -> None:
-    header = content_disposition(archive_name(project, "ALL"))
+    header = content_disposition(artifact_name(project, "ALL"))
     assert header.isascii()
     assert header.isprintable()
     assert header.count('"') == 2

@@ -1,4 +1,4 @@
-"""Tables of archives that a host has already are completed in place."""
+"""Tables of artifacts that a host has already are completed in place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def dsn(postgres: Postgres) -> Iterator[str]:
     """An empty database."""
-    name = f"hosts_archives_{os.getpid()}"
+    name = f"hosts_artifacts_{os.getpid()}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
 

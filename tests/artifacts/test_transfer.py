@@ -78,7 +78,7 @@ def whole(ends: Ends) -> bytes:
 @given(
     st.lists(st.integers(0, 5000), max_size=20), st.integers(40, 3000), st.integers(1, 8), st.booleans(), st.randoms()
 )
-def test_parts_are_the_archive_whatever_its_files_and_cut(
+def test_parts_are_the_artifact_whatever_its_files_and_cut(
     sizes: list[int], part: int, window: int, split: bool, random: object
 ) -> None:
     ends = Ends([noise(n, size) for n, size in enumerate(sizes)])

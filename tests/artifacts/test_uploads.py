@@ -29,7 +29,7 @@ def otherwise(yard: Yard, request: pytest.FixtureRequest) -> Iterator[Yard]:
         yield yard
 
 
-def test_an_archive_that_is_recorded_while_the_lock_is_waited_for_is_not_swept(otherwise: Yard) -> None:
+def test_an_artifact_that_is_recorded_while_the_lock_is_waited_for_is_not_swept(otherwise: Yard) -> None:
     host, objects = otherwise.host, otherwise.objects
     objects.put(KEY, b"the same bytes", content_type="application/zip")
     project = host.project({})

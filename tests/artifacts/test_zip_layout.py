@@ -44,7 +44,7 @@ def entry(name: str, data: bytes) -> ZipEntry:
 def write(
     layout: ZipLayout, file: BinaryIO, fill: Callable[[Span], None] = lambda _span: None, part: int = 1 << 24
 ) -> None:
-    """Write the archive in parts, in a random order; what `fill` leaves out are zeros that take no room on the disk."""
+    """Write the ZIP in parts, in a random order; what `fill` leaves out are zeros that take no room on the disk."""
     starts = list(range(0, layout.size, part))
     random.shuffle(starts)
     for start in starts:
@@ -60,9 +60,9 @@ def write(
 @pytest.mark.parametrize("program", READERS)
 def test_another_program_reads_names_and_bytes(program: str, tmp_path: Path) -> None:
     files = {"Fête d'été.jpg": b"x" * 1000, "空.txt": b"", "a (2).bin": os.urandom(70_000), "ﬀ🎉.png": b"\0"}
-    archive = tmp_path / "archive.zip"
-    archive.write_bytes(assembled(ZipLayout([entry(name, data) for name, data in files.items()])))
-    check_with(program, archive)
+    made = tmp_path / "made.zip"
+    made.write_bytes(assembled(ZipLayout([entry(name, data) for name, data in files.items()])))
+    check_with(program, made)
 
 
 def test_zipfile_reads_what_was_put_in() -> None:
@@ -70,10 +70,10 @@ def test_zipfile_reads_what_was_put_in() -> None:
 
     files = {"Fête.jpg": b"x" * 1000, "leer.txt": b"", "b.bin": os.urandom(5000)}
     layout = ZipLayout([entry(name, data) for name, data in files.items()])
-    with zipfile.ZipFile(io.BytesIO(assembled(layout))) as archive:
-        assert archive.testzip() is None
-        assert {info.filename: archive.read(info) for info in archive.infolist()} == files
-        for info in archive.infolist():
+    with zipfile.ZipFile(io.BytesIO(assembled(layout))) as made:
+        assert made.testzip() is None
+        assert {info.filename: made.read(info) for info in made.infolist()} == files
+        for info in made.infolist():
             assert info.date_time == (2024, 5, 17, 12, 30, 42)
             assert info.external_attr >> 16 == 0o100644
             assert info.compress_type == zipfile.ZIP_STORED
@@ -83,14 +83,14 @@ def test_zipfile_reads_what_was_put_in() -> None:
 def test_local_headers_are_complete_and_nothing_follows_the_data() -> None:
     data = os.urandom(300)
     layout = ZipLayout([entry("one.jpg", data)])
-    archive = assembled(layout)
-    signature, version, flags, method, _, _, crc, packed, size, name, extra = struct.unpack_from("<4s5H3L2H", archive)
+    made = assembled(layout)
+    signature, version, flags, method, _, _, crc, packed, size, name, extra = struct.unpack_from("<4s5H3L2H", made)
     assert (signature, version, method, name, extra) == (b"PK\x03\x04", 10, 0, 7, 0)
     assert flags == 1 << 11  # UTF-8, and not bit 3: no data descriptor
     assert (crc, packed, size) == (zlib.crc32(data), 300, 300)
-    assert archive[30 + 7 + 300 :].startswith(b"PK\x01\x02")
-    assert b"PK\x06\x06" not in archive
-    assert len(archive) == layout.size
+    assert made[30 + 7 + 300 :].startswith(b"PK\x01\x02")
+    assert b"PK\x06\x06" not in made
+    assert len(made) == layout.size
 
 
 @given(
@@ -117,7 +117,7 @@ def test_any_cut_into_parts_gives_the_same_bytes(sizes: list[tuple[int, bool]], 
     assert bytes(whole) == assembled(ZipLayout([entry(f"{n}.bin", data) for n, data in enumerate(contents)]))
 
 
-# How each takes one file out of an archive, which it can do without reading the rest.
+# How each takes one file out of a ZIP, which it can do without reading the rest.
 TAKE_OUT = {
     "unzip": ["unzip", "-p"],
     "7z": ["7z", "x", "-so"],
@@ -126,7 +126,7 @@ TAKE_OUT = {
 
 
 def write_long(path: Path) -> int:
-    """An archive with a file of 5 GiB and one behind it, most of it a hole in the file; returns the long one's size."""
+    """A ZIP with a file of 5 GiB and one behind it, most of it a hole in the file; returns the long one's size."""
     size = 5 * GIB + 17
     with path.open("wb") as file:
         write(ZipLayout([ZipEntry("video.mov", size, zeros_crc(size), NOON), entry("behind.txt", b"still here")]), file)
@@ -138,10 +138,10 @@ def test_a_file_of_5_gib_and_one_behind_it(program: str, tmp_path: Path) -> None
     path = tmp_path / "long.zip"
     size = write_long(path)
     if program == "zipfile":
-        with zipfile.ZipFile(path) as archive:
-            assert archive.getinfo("video.mov").file_size == size
-            assert archive.getinfo("behind.txt").header_offset > 4 * GIB
-            assert archive.read("behind.txt") == b"still here"
+        with zipfile.ZipFile(path) as made:
+            assert made.getinfo("video.mov").file_size == size
+            assert made.getinfo("behind.txt").header_offset > 4 * GIB
+            assert made.read("behind.txt") == b"still here"
         return
     require(program)
     done = subprocess.run([*TAKE_OUT[program], str(path), "behind.txt"], capture_output=True, check=True)
@@ -163,10 +163,10 @@ def test_70_000_files(program: str, tmp_path: Path) -> None:
     with path.open("wb") as file:
         write(layout, file)
     if program == "zipfile":
-        with zipfile.ZipFile(path) as archive:
-            assert len(archive.namelist()) == 70_000
-            assert archive.testzip() is None
-            assert archive.read("69999.txt") == b"69999"
+        with zipfile.ZipFile(path) as made:
+            assert len(made.namelist()) == 70_000
+            assert made.testzip() is None
+            assert made.read("69999.txt") == b"69999"
     else:
         check_with(program, path)
 

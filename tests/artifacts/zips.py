@@ -1,4 +1,4 @@
-"""Archives in the hands of programs that were not written here."""
+"""ZIPs in the hands of programs that were not written here."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def require(program: str) -> None:
         pytest.skip(f"{program} is not installed")
 
 
-def check_with(program: str, archive: Path) -> None:
-    """Have `program` read all of the archive."""
+def check_with(program: str, made: Path) -> None:
+    """Have `program` read all of the ZIP at `made`."""
     require(program)
     done = subprocess.run(
-        [*READERS[program], str(archive)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+        [*READERS[program], str(made)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
     )
-    # unzip says 1 for a mere warning; nothing that it says about our archives may be even that.
+    # unzip says 1 for a mere warning; nothing that it says about our ZIPs may be even that.
     assert (done.returncode, done.stderr.decode(errors="replace")) == (0, "")
 
 

@@ -1,1 +1,1 @@
-"""Archives of a project's media: planned from recorded sizes and CRCs, sent in parallel, in bounded memory."""
+"""Artifacts of a project's media: planned from recorded sizes and CRCs, sent in parallel, in bounded memory."""

@@ -1,6 +1,6 @@
-"""The handler of `download_artifacts`: from a project's media to one archive on the CDN.
+"""The handler of `download_artifacts`: from a project's media to one artifact on the CDN.
 
-Select the media, measure the files that were never read, lay the archive out, and answer with the one that exists where
+Select the media, measure the files that were never read, lay the artifact out, and answer with the one that exists where
 there is one. Otherwise note the upload, move files into parts and parts to the store, complete the object, and then, in
 one transaction, give the row its URL and end the job. Stages: select, measure, upload, commit.
 """
@@ -46,7 +46,7 @@ CACHE_CONTROL: Final = "public, max-age=31536000, immutable"
 # Bytes of files that are read for the first time and kept, out of BUFFER_BYTES.
 _KEEP_BYTES: Final = BUFFER_BYTES * 6 // 10
 
-# Times that an archive is laid out anew because a file went away or changed, before the attempt is given up.
+# Times that an artifact is laid out anew because a file went away or changed, before the attempt is given up.
 _LAYOUTS: Final = 5
 
 _SWEEP_SECONDS: Final = 60.0
@@ -90,7 +90,7 @@ class ArtifactBuilder:
         self._sweeper = Sweeper(conninfo, objects)
 
     def queue(self) -> Queue:
-        """The queue to give to a worker: one archive at a time in a process, for each fills its connections and memory."""
+        """The queue to give to a worker: one artifact at a time in a process, for each fills its connections and memory."""
         return Queue(
             "download_artifacts",
             self.build,
@@ -100,10 +100,10 @@ class ArtifactBuilder:
         )
 
     def build(self, job: Job, context: Context) -> None:
-        """Build the job's archive, or find it built.
+        """Build the job's artifact, or find it built.
 
         Raises Permanent for what no further attempt can change (a limit, no media, no file of them to be had), Retry for
-        trouble of the store or the whole origin, Snooze while the same archive is built elsewhere, Cancelled when the
+        trouble of the store or the whole origin, Snooze while the same artifact is built elsewhere, Cancelled when the
         project is gone, and what the context raises.
         """
         progress = Progress(context)
@@ -128,7 +128,7 @@ class ArtifactBuilder:
         raise Retry(f"files of the project changed while it was read, {_LAYOUTS} times in a row")
 
     def _publish(self, plan: ArtifactPlan, attempt: _Attempt) -> None:
-        """Have the archive at the store, and record it."""
+        """Have the artifact at the store, and record it."""
         context = attempt.context
         with context.stage("upload"):
             attempt.uploads.note_key(plan.storage_key)

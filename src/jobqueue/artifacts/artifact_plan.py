@@ -1,4 +1,4 @@
-"""What goes into an archive: the project's media by type, in a fixed order, under names of their own, within limits."""
+"""What goes into an artifact: the project's media by type, in a fixed order, under names of their own, within limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from jobqueue.artifacts.entry_names import Names, archive_name, ascii_name, entry_name
+from jobqueue.artifacts.entry_names import Names, artifact_name, ascii_name, entry_name
 from jobqueue.artifacts.zip_layout import ZipEntry, ZipLayout, dos_time
 from jobqueue.errors import Cancelled, Permanent, Retry
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from jobqueue.kernel import Context
 
 RECIPE: Final = "zip-1"
-"""Changes with anything that changes the bytes made of the same media, so that older archives are not taken for them."""
+"""Changes with anything that changes the bytes made of the same media, so that older artifacts are not taken for them."""
 
 PREFIX: Final = "artifacts/"
-"""Where archives lie in the bucket."""
+"""Where artifacts lie in the bucket."""
 
 MISSING_NAME: Final = "MISSING.txt"
 
@@ -41,7 +41,7 @@ ORDER BY created_at NULLS FIRST, id
 
 @dataclass(frozen=True, slots=True)
 class ArtifactLimits:
-    """The limits of one archive: MAX_MEDIA_FILES_PER_ZIP and MAX_ZIP_SIZE_BYTES."""
+    """The limits of one artifact: MAX_MEDIA_FILES_PER_ZIP and MAX_ZIP_SIZE_BYTES."""
 
     max_files: int
     max_bytes: int
@@ -54,7 +54,7 @@ class ArtifactLimits:
             )
 
     def check_bytes(self, size: int) -> None:
-        """Raises TooLarge when an archive would have at least `size` bytes and that is too much."""
+        """Raises TooLarge when an artifact would have at least `size` bytes and that is too much."""
         if size > self.max_bytes:
             raise TooLarge(
                 f"the archive would be at least {size} bytes long, more than MAX_ZIP_SIZE_BYTES of {self.max_bytes}"
@@ -62,7 +62,7 @@ class ArtifactLimits:
 
 
 class TooLarge(Permanent):
-    """The archive as a whole exceeds a limit, whatever becomes of its single files."""
+    """The artifact as a whole exceeds a limit, whatever becomes of its single files."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class MediaSelection:
-    """The media that one artifact asks for, in the order of the archive; `filename` is what a browser saves it as."""
+    """The media that one artifact asks for, in the order of its entries; `filename` is what a browser saves it as."""
 
     project_id: Any
     filename: str
@@ -124,7 +124,7 @@ def select(context: Context, project_id: Any, kind: str, limits: ArtifactLimits)
     names = Names(MISSING_NAME)
     media = [_media(names, *row) for row in rows]
     limits.check_bytes(sum(item.declared if item.size is None else item.size for item in media))
-    return MediaSelection(project_id, archive_name(projects[0][0], kind), media)
+    return MediaSelection(project_id, artifact_name(projects[0][0], kind), media)
 
 
 def _media(
@@ -145,7 +145,7 @@ def _media(
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPlan:
-    """An archive laid out: `sources` are the media of its first entries, in order; what is left out is in `missing`.
+    """An artifact laid out: `sources` are the media of its first entries, in order; what is left out is in `missing`.
 
     `storage_key` names exactly these bytes under exactly this file name.
     """
@@ -169,7 +169,7 @@ class ArtifactPlan:
 
 
 def lay_out(selection: MediaSelection, limits: ArtifactLimits) -> ArtifactPlan:
-    """Lay the archive out; all media must have been measured or be missing.
+    """Lay the artifact out; all media must have been measured or be missing.
 
     Raises TooLarge, and when every file is missing Permanent, or Retry where another attempt may find one.
     """
@@ -199,7 +199,7 @@ def _entry(item: Media) -> ZipEntry:
 
 
 def _digest(filename: str, entries: Sequence[ZipEntry], present: Sequence[Media]) -> str:
-    """Of everything that decides the archive's bytes, and of where they come from: 128 bits in hex."""
+    """Of everything that decides the artifact's bytes, and of where they come from: 128 bits in hex."""
     digest = hashlib.sha256(f"{RECIPE}\0{filename}\n".encode())
     for number, entry in enumerate(entries):
         origin = f"{present[number].id}\0{present[number].source_key}" if number < len(present) else ""

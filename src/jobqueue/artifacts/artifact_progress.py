@@ -1,4 +1,4 @@
-"""How far an archive is: in its row, at most once a second, and in metrics."""
+"""How far an artifact is: in its row, at most once a second, and in metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTCOMES: Final = ("sent", "missing")
 
 
 class ArtifactMetrics:
-    """What archives add to the process's metrics."""
+    """What artifacts add to the process's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.downloaded = metrics.bytes_downloaded

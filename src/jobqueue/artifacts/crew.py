@@ -1,4 +1,4 @@
-"""Threads that work together on one archive: the first error stops them all and becomes the archive's."""
+"""Threads that work together on one artifact: the first error stops them all and becomes the artifact's."""
 
 from __future__ import annotations
 

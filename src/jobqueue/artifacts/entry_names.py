@@ -1,4 +1,4 @@
-"""Names: of entries, such as Windows and macOS can extract, and of the archive itself, in a key and in a header."""
+"""Names: of entries, such as Windows and macOS can extract, and of the artifact itself, in a key and in a header."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def entry_name(filename: str | None, source_key: str) -> str:
 
 
 class Names:
-    """Gives each file of an archive a name of its own: no two differ only in case or in how accents are written.
+    """Gives each file of an artifact a name of its own: no two differ only in case or in how accents are written.
 
     Repetitions are numbered in the order in which they come: `a.jpg`, `a (2).jpg`.
     """
@@ -60,8 +60,8 @@ class Names:
                 return numbered
 
 
-def archive_name(project: str | None, kind: str) -> str:
-    """The name under which a browser saves the archive of a project's `kind` (ALL, PHOTOS_ONLY, VIDEOS_ONLY)."""
+def artifact_name(project: str | None, kind: str) -> str:
+    """The name under which a browser saves the artifact of a project's `kind` (ALL, PHOTOS_ONLY, VIDEOS_ONLY)."""
     suffix = {"PHOTOS_ONLY": " photos.zip", "VIDEOS_ONLY": " videos.zip"}.get(kind, ".zip")
     stem = _safe((project or "").replace("/", "-").replace("\\", "-")) or "download"
     return _shortened(stem, suffix) + suffix
@@ -79,7 +79,7 @@ def _plain(text: str) -> str:
 
 
 def content_disposition(name: str) -> str:
-    """The header that makes a browser save the archive as `name` (RFC 6266, RFC 8187)."""
+    """The header that makes a browser save the artifact as `name` (RFC 6266, RFC 8187)."""
     return f"attachment; filename=\"{ascii_name(name)}\"; filename*=UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
 
 

@@ -1,6 +1,6 @@
 """The first reading of a file: its size and CRC, recorded in project_media so that there is no second first time.
 
-All files of an archive are measured before it is laid out. What fits into memory together is kept and not read again.
+All files of an artifact are measured before it is laid out. What fits into memory together is kept and not read again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RECORD_EVERY: Final = 1.0
 
 
 class Measurer:
-    """Measures and probes the files of one attempt at an archive."""
+    """Measures and probes the files of one attempt at an artifact."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Measurer:
         """Give every file of the selection its size and CRC, or a reason for its being left out.
 
         Files are kept in `Media.kept` when all that have to be read take at most `keep_bytes` together. Raises TooLarge
-        as soon as what has been read shows that the archive would exceed its limit, and what the context raises.
+        as soon as what has been read shows that the artifact would exceed its limit, and what the context raises.
         """
         unknown = [item for item in selection.media if not item.measured and item.missing is None]
         if not unknown:

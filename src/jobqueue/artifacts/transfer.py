@@ -1,11 +1,11 @@
-"""Moves an archive from the origin to the store: files are read side by side into parts, parts are sent side by side.
+"""Moves an artifact from the origin to the store: files are read side by side into parts, parts are sent side by side.
 
-The owner's thread opens parts in order, each as soon as a buffer is free, and writes into it what the archive holds of
+The owner's thread opens parts in order, each as soon as a buffer is free, and writes into it what the artifact holds of
 its own. Readers take files in order and fill the parts they fall into; long files are read in pieces where the origin
 serves ranges. A part that is full is sent, and its buffer is free again. Since parts are opened in order and files are
 taken in order, whoever waits, waits for something that is under way.
 
-Memory is `window` buffers of `part_bytes`, whatever the archive's size. Every file's CRC is checked against the one in
+Memory is `window` buffers of `part_bytes`, whatever the artifact's size. Every file's CRC is checked against the one in
 its header before the last part can be finished.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MIB: Final = 1024 * 1024
 
 BUFFER_BYTES: Final = 40 * _MIB
-"""Bytes that one archive holds at most: parts in work, and files kept from measuring."""
+"""Bytes that one artifact holds at most: parts in work, and files kept from measuring."""
 
 SMALLEST_PART: Final = 5 * _MIB
 MOST_PARTS: Final = 10_000
@@ -42,26 +42,26 @@ _SPLIT_PARTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """How an archive is cut: into `count` parts of `part_bytes`, the last one shorter, `window` of them in work at a time."""
+    """How an artifact is cut: into `count` parts of `part_bytes`, the last one shorter, `window` of them in work at a time."""
 
     part_bytes: int
     count: int
     window: int
 
     @classmethod
-    def of(cls, archive_bytes: int, kept_bytes: int = 0) -> Sizing:
+    def of(cls, artifact_bytes: int, kept_bytes: int = 0) -> Sizing:
         """The smallest parts that stores take, larger ones only where there would be too many.
 
-        Raises Permanent for an archive that cannot be sent within BUFFER_BYTES.
+        Raises Permanent for an artifact that cannot be sent within BUFFER_BYTES.
         """
-        part = max(SMALLEST_PART, -(-archive_bytes // (MOST_PARTS * _MIB)) * _MIB)
+        part = max(SMALLEST_PART, -(-artifact_bytes // (MOST_PARTS * _MIB)) * _MIB)
         if part > BUFFER_BYTES:
             raise Permanent(
-                f"the archive would be {archive_bytes} bytes long, more than the {MOST_PARTS * BUFFER_BYTES} that can be"
+                f"the archive would be {artifact_bytes} bytes long, more than the {MOST_PARTS * BUFFER_BYTES} that can be"
                 f" sent in {MOST_PARTS} parts"
             )
         window = max(1, min(MOST_IN_FLIGHT, (BUFFER_BYTES - kept_bytes) // part))
-        count = max(1, -(-archive_bytes // part))
+        count = max(1, -(-artifact_bytes // part))
         return cls(part, count, min(window, count))
 
 
@@ -88,7 +88,7 @@ class _Part:
 
 
 class Transfer:
-    """One archive's way from the origin to the store.
+    """One artifact's way from the origin to the store.
 
     `read(entry, start, end, sink, checkpoint)` gives bytes of an entry's file to `sink`; with `split`, long files are read
     in pieces. `send(number, body, checkpoint)` sends a part, numbered from 1. Both are called from several threads, as
@@ -126,8 +126,8 @@ class Transfer:
         tasks = self._tasks()
         with Crew(checkpoint, tick) as crew:
             self._crew = crew
-            crew.start("archive-read", READERS, lambda: self._read_all(tasks))
-            crew.start("archive-send", self._sizing.window, self._send_all)
+            crew.start("artifact-read", READERS, lambda: self._read_all(tasks))
+            crew.start("artifact-send", self._sizing.window, self._send_all)
             for number in range(self._sizing.count):
                 crew.watch_until(lambda: bool(self._free) or self._buffers < self._sizing.window)
                 self._open_part(number)
@@ -163,7 +163,7 @@ class Transfer:
     # Readers
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
-        """What to read, in the order of the archive: entry, and the bytes of it."""
+        """What to read, in the order of the artifact: entry, and the bytes of it."""
         part_bytes = self._sizing.part_bytes
         for index, entry in enumerate(self._layout.entries):
             if entry.content is not None or entry.size == 0:
@@ -200,7 +200,7 @@ class Transfer:
         self._verify(entry, start, end, crc32)
 
     def _fill(self, at: int, data: bytes) -> None:
-        """Copy `data` to where it stands in the archive, which may be in two parts or more."""
+        """Copy `data` to where it stands in the artifact, which may be in two parts or more."""
         crew, view = self._crew, memoryview(data)
         while view:
             number = at // self._sizing.part_bytes

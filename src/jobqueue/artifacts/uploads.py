@@ -4,7 +4,7 @@ An artifact notes in its own row under which key it is about to write, before it
 upload's id before the first part is sent. Whoever takes over after a crash aborts what is noted; rows that are over are
 cleaned by a sweep, and so are uploads that no row names, once they are old.
 
-While an artifact has its key noted and its lease, no other one builds the same archive: it waits and finds it built.
+While a job has its key noted and holds its lease, no other job builds the same artifact: it waits and finds it built.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Uploads:
     def note_key(self, key: str) -> None:
         """Note where this artifact is about to write, after removing what an earlier attempt left behind.
 
-        Raises Snooze while another artifact builds the very same archive, and as `Context.write` and `Objects` do.
+        Raises Snooze while another job builds the very same artifact, and as `Context.write` and `Objects` do.
         """
         earlier = self._key
         if earlier is not None and earlier != key:

@@ -1,7 +1,7 @@
-"""The bytes of a stored ZIP archive, laid out before any of them is read.
+"""The bytes of a stored ZIP, laid out before any of them is read.
 
 Every entry's size and CRC-32 are known beforehand, so that local headers are complete, nothing needs a data descriptor,
-the archive's length is exact, and any range of it can be made by itself: parts are sent in any order and in parallel.
+the ZIP's length is exact, and any range of it can be made by itself: parts are sent in any order and in parallel.
 No library offers that, which is why the format is written down here; `tests/artifacts/test_zip_layout.py` reads the result
 with four others' readers.
 
@@ -44,9 +44,9 @@ _TOO_MANY: Final = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class ZipEntry:
-    """A file of the archive: `size` in bytes, `modified` as the DOS date and time of `dos_time`.
+    """A file of the ZIP: `size` in bytes, `modified` as the DOS date and time of `dos_time`.
 
-    `content` is set where the bytes are at hand; otherwise whoever writes the archive gets a Span to fill.
+    `content` is set where the bytes are at hand; otherwise whoever writes the ZIP gets a Span to fill.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ZipEntry:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `start` to `end` of entry number `entry`, to stand at `at` in the archive."""
+    """Bytes `start` to `end` of entry number `entry`, to stand at `at` in the ZIP."""
 
     at: int
     entry: int
@@ -68,7 +68,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Bytes of the archive's own, to stand at `at`."""
+    """Bytes of the ZIP's own, to stand at `at`."""
 
     at: int
     data: bytes
@@ -85,7 +85,7 @@ def dos_time(moment: datetime | None) -> tuple[int, int]:
 
 
 class ZipLayout:
-    """Where everything stands in the archive of `entries`, in their order. `size` is the archive's length in bytes."""
+    """Where everything stands in the ZIP of `entries`, in their order. `size` is the ZIP's length in bytes."""
 
     def __init__(self, entries: Sequence[ZipEntry]) -> None:
         self.entries = entries
@@ -108,7 +108,7 @@ class ZipLayout:
         return self._headers[entry] + _local_length(self.entries[entry])
 
     def pieces(self, start: int, end: int) -> Iterator[Literal | Span]:
-        """What stands in bytes `start` to `end` of the archive, in order and without gaps or overlaps."""
+        """What stands in bytes `start` to `end` of the ZIP, in order and without gaps or overlaps."""
         yield from self._local_pieces(start, min(end, self._directory_at))
         for index in range(max(0, bisect_right(self._records, start) - 1), len(self.entries)):
             if self._records[index] >= end:

@@ -1,4 +1,4 @@
-"""The origin as archives read it: a file once to measure it, and then any range of it."""
+"""The origin as artifacts read it: a file once to measure it, and then any range of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Measured:
 
 
 class OriginRanges(OriginClient):
-    """Reads files of the origin for archives, each with its own retries. Thread-safe.
+    """Reads files of the origin for artifacts, each with its own retries. Thread-safe.
 
     Every method calls `checkpoint` several times a second, and whatever that raises ends it. They raise Permanent for a
     file that cannot be had, Retry when its retries are used up, Changed when it is not what was measured.
