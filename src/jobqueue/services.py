@@ -16,7 +16,7 @@ from jobqueue.media.media_purge import MediaPurge
 from jobqueue.media.memory_budget import MemoryBudget, default_budget
 from jobqueue.media.publisher import Publisher
 from jobqueue.net.address_guard import Guard
-from jobqueue.net.download import DownloadLimits
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.origin.origin_client import OriginClient
 from jobqueue.origin.origin_ranges import OriginRanges
 from jobqueue.retention.archive_store import ArchiveStore

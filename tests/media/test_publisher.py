@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 from jobqueue.media.memory_budget import MemoryBudget
 from jobqueue.media.publisher import CACHE_CONTROL, STAGES, Publisher
-from jobqueue.net.download import DownloadLimits
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.observe.redact import Redactor
 from jobqueue.origin.origin_client import OriginClient
 from jobqueue.storage.objects import Objects

@@ -27,7 +27,8 @@ from tests.support.http_server import (
 )
 
 from jobqueue.errors import JobError, LeaseLost, Permanent, Retry
-from jobqueue.net.download import PIECE_BYTES, Downloaded, DownloadLimits, download
+from jobqueue.net.download import PIECE_BYTES, Downloaded, download
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.net.http_pool import pool
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.http_server import FaultyServer, Request, Wire, reply
 
 from jobqueue.errors import LeaseLost, Permanent, Retry
-from jobqueue.net.download import DownloadLimits
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.origin.origin_client import OriginClient, check_source_key
 
 if TYPE_CHECKING:

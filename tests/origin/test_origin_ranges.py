@@ -12,7 +12,7 @@ from tests.support.http_server import Answer, FaultyServer, file, hang, reply, r
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Interrupted, Permanent, Retry
 from jobqueue.net import patience
-from jobqueue.net.download import DownloadLimits
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.origin.origin_ranges import FileChanged, Measured, OriginRanges
 
 if TYPE_CHECKING:

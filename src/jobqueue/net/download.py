@@ -19,15 +19,17 @@ import urllib3
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.net.download_watch import Watch
+from jobqueue.net.download_limits import Watch
 from jobqueue.net.http_answers import Wording, refusal, validator
-from jobqueue.net.http_pool import CONNECT_SECONDS, READ_SECONDS, describe, host_of, while_waiting
+from jobqueue.net.http_pool import describe, host_of, while_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from urllib3 import BaseHTTPResponse
+
+    from jobqueue.net.download_limits import DownloadLimits
 
 # What readers that hold pieces of several bodies in memory take at once.
 CHUNK_BYTES = 256 * 1024
@@ -38,33 +40,6 @@ CHUNK_BYTES = 256 * 1024
 PIECE_BYTES = 1024 * 1024
 
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadLimits:
-    """What a download may cost: bytes, seconds, and bytes a second.
-
-    `total_seconds` covers everything, resumes included; `read_seconds` is the longest silence; `min_rate` is judged over
-    each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down to that, None lets it run.
-    Raises ValueError for limits that no download can meet.
-    """
-
-    max_bytes: int = 100 * 1024 * 1024
-    total_seconds: float = 600.0
-    min_rate: float = 16 * 1024.0
-    rate_window_seconds: float = 30.0
-    max_rate: float | None = None
-    connect_seconds: float = CONNECT_SECONDS
-    read_seconds: float = READ_SECONDS
-    max_resumes: int = 5
-
-    def __post_init__(self) -> None:
-        if min(self.total_seconds, self.rate_window_seconds, self.connect_seconds, self.read_seconds) <= 0:
-            raise ValueError("the times of a download must be above zero")
-        if min(self.max_bytes, self.min_rate, self.max_resumes) < 0:
-            raise ValueError("the limits of a download must not be negative")
-        if self.max_rate is not None and self.max_rate <= self.min_rate:
-            raise ValueError("the largest rate of a download must be above its smallest")
 
 
 @dataclass(frozen=True, slots=True)

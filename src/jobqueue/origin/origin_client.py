@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from jobqueue.errors import Permanent
-from jobqueue.net.download import Downloaded, DownloadLimits, download
+from jobqueue.net.download import Downloaded, download
+from jobqueue.net.download_limits import DownloadLimits
 from jobqueue.net.http_answers import Wording
 from jobqueue.net.http_pool import host_of, pool
 

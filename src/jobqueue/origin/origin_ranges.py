@@ -14,8 +14,8 @@ import urllib3
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.net.download import CHUNK_BYTES, DownloadLimits
-from jobqueue.net.download_watch import Watch
+from jobqueue.net.download import CHUNK_BYTES
+from jobqueue.net.download_limits import DownloadLimits, Watch
 from jobqueue.net.http_answers import refusal, validator
 from jobqueue.net.http_pool import describe, while_waiting
 from jobqueue.net.patience import patiently

@@ -1,16 +1,43 @@
-"""Holds a download to its times and rates."""
+"""What a download may cost, and the watch that holds it to its times and rates."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobqueue.errors import Retry
+from jobqueue.net.http_pool import CONNECT_SECONDS, READ_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.net.download import DownloadLimits
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadLimits:
+    """What a download may cost: bytes, seconds, and bytes a second.
+
+    `total_seconds` covers everything, resumes included; `read_seconds` is the longest silence; `min_rate` is judged over
+    each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down to that, None lets it run.
+    Raises ValueError for limits that no download can meet.
+    """
+
+    max_bytes: int = 100 * 1024 * 1024
+    total_seconds: float = 600.0
+    min_rate: float = 16 * 1024.0
+    rate_window_seconds: float = 30.0
+    max_rate: float | None = None
+    connect_seconds: float = CONNECT_SECONDS
+    read_seconds: float = READ_SECONDS
+    max_resumes: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.total_seconds, self.rate_window_seconds, self.connect_seconds, self.read_seconds) <= 0:
+            raise ValueError("the times of a download must be above zero")
+        if min(self.max_bytes, self.min_rate, self.max_resumes) < 0:
+            raise ValueError("the limits of a download must not be negative")
+        if self.max_rate is not None and self.max_rate <= self.min_rate:
+            raise ValueError("the largest rate of a download must be above its smallest")
 
 
 class Watch:
