@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 import urllib3
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
@@ -173,25 +174,28 @@ class _Transfer:
         if offset and self._validator:
             headers = {**headers, "Range": f"bytes={offset}-", "If-Range": self._validator}
         limits = self._limits
-        for tries_left in (1, 0):
-            self._watch.begin_request()
-            try:
-                return self._pool.request(
-                    "GET",
-                    self._url,
-                    headers=headers,
-                    preload_content=False,
-                    redirect=False,
-                    timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
-                    pool_timeout=limits.read_seconds,
-                )
-            except faults.LocationValueError as error:
-                raise Permanent(f"{self._words.peer} cannot be asked: its address is not a valid one") from error
-            except faults.HTTPError as error:
-                # A kept connection may have been closed by the peer just as it was used again: that is no fault.
-                if not (tries_left and isinstance(error, faults.ProtocolError)):
-                    raise Retry(describe(error, self._words.peer)) from error
-        raise AssertionError("the last try returns or raises")
+        # A kept connection may have been closed by the peer just as it was used again. That is no fault: ask once more.
+        asking = Retrying(
+            before=lambda _state: self._watch.begin_request(),
+            retry=retry_if_exception_type(faults.ProtocolError),
+            stop=stop_after_attempt(2),
+            reraise=True,
+        )
+        try:
+            return asking(
+                self._pool.request,
+                "GET",
+                self._url,
+                headers=headers,
+                preload_content=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
+                pool_timeout=limits.read_seconds,
+            )
+        except faults.LocationValueError as error:
+            raise Permanent(f"{self._words.peer} cannot be asked: its address is not a valid one") from error
+        except faults.HTTPError as error:
+            raise Retry(describe(error, self._words.peer)) from error
 
     def _accept(self, response: BaseHTTPResponse, offset: int) -> bool:
         """Whether the body of this answer continues the file, from `offset` or from its start."""
