@@ -14,13 +14,13 @@ from tests.artifacts.zips import assembled
 from tests.support.waiting import eventually
 
 from jobqueue.artifacts.transfer import BUFFER_BYTES, MOST_PARTS, NotTheFile, Sizing, Transfer
-from jobqueue.artifacts.zip_layout import ZipEntry, ZipLayout
+from jobqueue.artifacts.zip_layout import DosTime, ZipEntry, ZipLayout
 from jobqueue.errors import Permanent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-WHEN = (33, 0)
+WHEN = DosTime(33, 0)
 
 
 class Ends:

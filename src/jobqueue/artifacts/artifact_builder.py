@@ -51,6 +51,15 @@ _LAYOUTS: Final = 5
 
 _SWEEP_SECONDS: Final = 60.0
 
+_RECORD_ARTIFACT: Final = """
+UPDATE public.download_artifacts
+SET storage_key = %(key)s, cdn_url = %(url)s, filename = %(filename)s, size_bytes = %(size)s,
+    file_count = %(count)s, manifest = %(manifest)s, phase = NULL,
+    files_done = %(entries)s, files_total = %(entries)s, bytes_done = %(size)s, bytes_total = %(size)s,
+    upload_key = NULL, upload_id = NULL, updated_at = now()
+WHERE id = %(id)s
+"""
+
 
 class _Gone(Exception):
     """A file that had been measured cannot be had any more."""
@@ -237,14 +246,7 @@ class ArtifactBuilder:
 
     def _record(self, cursor: psycopg.Cursor[Any], job: Job, plan: ArtifactPlan) -> None:
         cursor.execute(
-            """
-            UPDATE public.download_artifacts
-            SET storage_key = %(key)s, cdn_url = %(url)s, filename = %(filename)s, size_bytes = %(size)s,
-                file_count = %(count)s, manifest = %(manifest)s, phase = NULL,
-                files_done = %(entries)s, files_total = %(entries)s, bytes_done = %(size)s, bytes_total = %(size)s,
-                upload_key = NULL, upload_id = NULL, updated_at = now()
-            WHERE id = %(id)s
-            """,
+            _RECORD_ARTIFACT,
             {
                 "id": job.id,
                 "key": plan.storage_key,

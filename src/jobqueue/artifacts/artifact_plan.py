@@ -6,10 +6,10 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobqueue.artifacts.entry_names import Names, artifact_name, ascii_name, entry_name
-from jobqueue.artifacts.zip_layout import ZipEntry, ZipLayout, dos_time
+from jobqueue.artifacts.zip_layout import DosTime, ZipEntry, ZipLayout, dos_time
 from jobqueue.errors import Cancelled, Permanent, Retry
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ MISSING_NAME: Final = "MISSING.txt"
 
 _KINDS: Final[dict[str, tuple[str, ...] | None]] = {"ALL": None, "PHOTOS_ONLY": ("PHOTO",), "VIDEOS_ONLY": ("VIDEO",)}
 
-_COUNT: Final = """
+_PROJECT_NAME: Final = "SELECT name FROM public.projects WHERE id = %(id)s"
+
+_COUNT_MEDIA: Final = """
 SELECT count(*) FROM public.project_media
 WHERE project_id = %(id)s AND (%(kinds)s::text[] IS NULL OR upper(kind::text) = ANY (%(kinds)s::text[]))
 """
 
-_MEDIA: Final = """
+_LIST_MEDIA: Final = """
 SELECT id, source_key, filename, created_at, bytes, measured_bytes, measured_crc32 FROM public.project_media
 WHERE project_id = %(id)s AND (%(kinds)s::text[] IS NULL OR upper(kind::text) = ANY (%(kinds)s::text[]))
 ORDER BY created_at NULLS FIRST, id
@@ -75,7 +77,7 @@ class Media:
     id: Any
     source_key: str
     name: str
-    modified: tuple[int, int]
+    modified: DosTime
     declared: int
     size: int | None
     crc32: int | None
@@ -110,37 +112,44 @@ def select(context: Context, project_id: Any, kind: str, limits: ArtifactLimits)
     """
     if kind not in _KINDS:
         raise Permanent(f"download_artifacts.type is {kind[:40]!r}, it must be one of {', '.join(_KINDS)}")
-    projects = context.read("SELECT name FROM public.projects WHERE id = %(id)s", {"id": project_id})
+    projects = context.read(_PROJECT_NAME, {"id": project_id})
     if not projects:
         raise Cancelled("the project of this artifact no longer exists")
+    (project_name,) = projects[0]
     kinds = _KINDS[kind]
     chosen = {"id": project_id, "kinds": None if kinds is None else list(kinds)}
     # Counted first: too many are not to be read.
-    [(count,)] = context.read(_COUNT, chosen)
+    [(count,)] = context.read(_COUNT_MEDIA, chosen)
     if count == 0:
         raise Permanent(f"the project has no media of type {kind}: there is nothing to put into an archive")
     limits.check_files(count, kind)
-    rows = context.read(_MEDIA, chosen)
     names = Names(MISSING_NAME)
-    media = [_media(names, *row) for row in rows]
+    media = [_media(names, _MediaRow(*row)) for row in context.read(_LIST_MEDIA, chosen)]
     limits.check_bytes(sum(item.declared if item.size is None else item.size for item in media))
-    return MediaSelection(project_id, artifact_name(projects[0][0], kind), media)
+    return MediaSelection(project_id, artifact_name(project_name, kind), media)
 
 
-def _media(
-    names: Names,
-    id_: Any,
-    source_key: str | None,
-    filename: str | None,
-    created_at: datetime | None,
-    declared: int | None,
-    size: int | None,
-    crc32: int | None,
-) -> Media:
-    name = names.unique(entry_name(filename, source_key or ""))
+class _MediaRow(NamedTuple):
+    """The columns of _LIST_MEDIA."""
+
+    id: Any
+    source_key: str | None
+    filename: str | None
+    created_at: datetime | None
+    bytes: int | None
+    measured_bytes: int | None
+    measured_crc32: int | None
+
+
+def _media(names: Names, row: _MediaRow) -> Media:
+    source_key = row.source_key or ""
+    name = names.unique(entry_name(row.filename, source_key))
+    moment = row.created_at
     # A ZIP's times have no zone: UTC, wherever the database's session is.
-    moment = created_at if created_at is None or created_at.tzinfo is None else created_at.astimezone(UTC)
-    return Media(id_, source_key or "", name, dos_time(moment), max(0, declared or 0), size, crc32)
+    if moment is not None and moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    declared = max(0, row.bytes or 0)
+    return Media(row.id, source_key, name, dos_time(moment), declared, row.measured_bytes, row.measured_crc32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +212,9 @@ def _digest(filename: str, entries: Sequence[ZipEntry], present: Sequence[Media]
     digest = hashlib.sha256(f"{RECIPE}\0{filename}\n".encode())
     for number, entry in enumerate(entries):
         origin = f"{present[number].id}\0{present[number].source_key}" if number < len(present) else ""
-        digest.update(f"{entry.name}\0{entry.size}\0{entry.crc32}\0{entry.modified}\0{origin}\n".encode())
+        # As a plain tuple: how a class shows itself must not decide under which key an artifact lies.
+        modified = tuple(entry.modified)
+        digest.update(f"{entry.name}\0{entry.size}\0{entry.crc32}\0{modified}\0{origin}\n".encode())
     return digest.hexdigest()[:32]
 
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _EVERY_SECONDS: Final = 1.0
 
+_WRITE_PROGRESS: Final = """
+UPDATE public.download_artifacts
+SET phase = %(phase)s, files_done = %(files_done)s, files_total = %(files_total)s,
+    bytes_done = %(bytes_done)s, bytes_total = %(bytes_total)s, updated_at = now()
+WHERE id = %(job_id)s
+"""
+
 OUTCOMES: Final = ("sent", "missing")
 
 
@@ -75,16 +82,9 @@ class Progress:
             now = dict(self._now)
         if now == self._written:
             return
-        self._context.write(lambda cursor: self._write(cursor, now))
+        self._context.write(lambda cursor: _write(cursor, {**now, "job_id": self._context.job.id}))
         self._written, self._written_at = now, time.monotonic()
 
-    def _write(self, cursor: psycopg.Cursor[Any], now: dict[str, Any]) -> None:
-        cursor.execute(
-            """
-            UPDATE public.download_artifacts
-            SET phase = %(phase)s, files_done = %(files_done)s, files_total = %(files_total)s,
-                bytes_done = %(bytes_done)s, bytes_total = %(bytes_total)s, updated_at = now()
-            WHERE id = %(job_id)s
-            """,
-            {**now, "job_id": self._context.job.id},
-        )
+
+def _write(cursor: psycopg.Cursor[Any], progress: dict[str, Any]) -> None:
+    cursor.execute(_WRITE_PROGRESS, progress)

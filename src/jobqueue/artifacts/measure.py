@@ -32,6 +32,19 @@ READERS: Final = 5
 
 _RECORD_EVERY: Final = 1.0
 
+_RECORD_MEASURES: Final = """
+UPDATE public.project_media AS m
+SET measured_bytes = read.size, measured_crc32 = read.crc32, measured_at = now()
+FROM unnest(%(ids)s, %(keys)s::text[], %(sizes)s::bigint[], %(crcs)s::bigint[])
+     AS read (id, source_key, size, crc32)
+WHERE m.id = read.id AND m.source_key = read.source_key
+"""
+
+_FORGET_MEASURE: Final = """
+UPDATE public.project_media SET measured_bytes = NULL, measured_crc32 = NULL, measured_at = NULL
+WHERE id = %(id)s AND source_key = %(source_key)s
+"""
+
 
 class Measurer:
     """Measures and probes the files of one attempt at an artifact."""
@@ -184,13 +197,7 @@ class _Reading:
 
 def _record(cursor: psycopg.Cursor[Any], items: Sequence[Media]) -> None:
     cursor.execute(
-        """
-        UPDATE public.project_media AS m
-        SET measured_bytes = read.size, measured_crc32 = read.crc32, measured_at = now()
-        FROM unnest(%(ids)s, %(keys)s::text[], %(sizes)s::bigint[], %(crcs)s::bigint[])
-             AS read (id, source_key, size, crc32)
-        WHERE m.id = read.id AND m.source_key = read.source_key
-        """,
+        _RECORD_MEASURES,
         {
             "ids": [item.id for item in items],
             "keys": [item.source_key for item in items],
@@ -201,10 +208,4 @@ def _record(cursor: psycopg.Cursor[Any], items: Sequence[Media]) -> None:
 
 
 def _forget(cursor: psycopg.Cursor[Any], item: Media) -> None:
-    cursor.execute(
-        """
-        UPDATE public.project_media SET measured_bytes = NULL, measured_crc32 = NULL, measured_at = NULL
-        WHERE id = %(id)s AND source_key = %(source_key)s
-        """,
-        {"id": item.id, "source_key": item.source_key},
-    )
+    cursor.execute(_FORGET_MEASURE, {"id": item.id, "source_key": item.source_key})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobqueue.artifacts.crc import combine
 from jobqueue.artifacts.crew import Crew
@@ -78,6 +78,22 @@ class NotTheFile(Exception):
         self.entry = entry
 
 
+class _Task(NamedTuple):
+    """Bytes `start` to `end` of the file of entry number `entry`, to be read."""
+
+    entry: int
+    start: int
+    end: int
+
+
+class _ReadPiece(NamedTuple):
+    """Bytes `start` to `end` of a file, which have been read, and their CRC-32."""
+
+    start: int
+    end: int
+    crc32: int
+
+
 @dataclass(slots=True, eq=False)
 class _Part:
     number: int
@@ -118,8 +134,8 @@ class Transfer:
         self._open: dict[int, _Part] = {}
         self._full: deque[_Part] = deque()
         self._sent = 0
-        # The pieces of each entry that have been read: start, end, CRC-32.
-        self._checksums: dict[int, list[tuple[int, int, int]]] = {}
+        # By entry, until all of its file has been read.
+        self._pieces: dict[int, list[_ReadPiece]] = {}
 
     def run(self, checkpoint: Callable[[], None], tick: Callable[[], None]) -> None:
         """Send every part. Raises NotTheFile, and what the callables raise; nothing is under way any more then."""
@@ -162,32 +178,32 @@ class Transfer:
 
     # Readers
 
-    def _tasks(self) -> Iterator[tuple[int, int, int]]:
-        """What to read, in the order of the artifact: entry, and the bytes of it."""
+    def _tasks(self) -> Iterator[_Task]:
+        """What to read, in the order of the artifact."""
         part_bytes = self._sizing.part_bytes
         for index, entry in enumerate(self._layout.entries):
             if entry.content is not None or entry.size == 0:
                 self._on_file()
             elif not (self._split and is_long(entry.size, self._sizing)):
-                yield index, 0, entry.size
+                yield _Task(index, 0, entry.size)
             else:
                 at, start = self._layout.data_at(index), 0
                 while start < entry.size:
                     end = min(entry.size, start + part_bytes - (at + start) % part_bytes)
-                    yield index, start, end
+                    yield _Task(index, start, end)
                     start = end
 
-    def _read_all(self, tasks: Iterator[tuple[int, int, int]]) -> None:
+    def _read_all(self, tasks: Iterator[_Task]) -> None:
         while True:
             with self._crew.changed:
                 task = next(tasks, None)
             if task is None:
                 return
             self._crew.checkpoint()
-            self._read_one(*task)
+            self._read_one(task)
 
-    def _read_one(self, entry: int, start: int, end: int) -> None:
-        at = self._layout.data_at(entry) + start
+    def _read_one(self, task: _Task) -> None:
+        at = self._layout.data_at(task.entry) + task.start
         crc32 = 0
 
         def sink(data: bytes) -> None:
@@ -196,8 +212,8 @@ class Transfer:
             self._fill(at, data)
             at += len(data)
 
-        self._read(entry, start, end, sink, self._crew.checkpoint)
-        self._verify(entry, start, end, crc32)
+        self._read(task.entry, task.start, task.end, sink, self._crew.checkpoint)
+        self._verify(task.entry, _ReadPiece(task.start, task.end, crc32))
 
     def _fill(self, at: int, data: bytes) -> None:
         """Copy `data` to where it stands in the artifact, which may be in two parts or more."""
@@ -217,18 +233,19 @@ class Transfer:
                     crew.changed.notify_all()
             at, view = at + count, view[count:]
 
-    def _verify(self, entry: int, start: int, end: int, crc32: int) -> None:
+    def _verify(self, entry: int, piece: _ReadPiece) -> None:
+        """Check the CRC of the entry's file once `piece` was the last of it."""
         wanted = self._layout.entries[entry]
         with self._crew.changed:
-            pieces = self._checksums.setdefault(entry, [])
-            pieces.append((start, end, crc32))
-            if sum(last - first for first, last, _ in pieces) < wanted.size:
+            pieces = self._pieces.setdefault(entry, [])
+            pieces.append(piece)
+            if sum(each.end - each.start for each in pieces) < wanted.size:
                 return
-            del self._checksums[entry]
-        whole = 0
-        for first, last, checksum in sorted(pieces):
-            whole = combine(whole, checksum, last - first)
-        if whole != wanted.crc32:
+            del self._pieces[entry]
+        crc32 = 0
+        for each in sorted(pieces):
+            crc32 = combine(crc32, each.crc32, each.end - each.start)
+        if crc32 != wanted.crc32:
             raise NotTheFile(entry)
         self._on_file()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 from psycopg import IsolationLevel
@@ -35,18 +35,37 @@ _ABANDONED_AFTER: Final = timedelta(days=1)
 _LIST_EVERY: Final = timedelta(hours=1)
 _SWEPT_AT_ONCE: Final = 50
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue upload ' || %(key)s, 0))"
+_LOCK_KEY: Final = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue upload ' || %(key)s, 0))"
 
-_BUILT_BY_ANOTHER = """
+_IS_BUILT_BY_ANOTHER: Final = """
 SELECT EXISTS (SELECT FROM public.download_artifacts
                WHERE upload_key = %(key)s AND id <> %(id)s AND status = 'GENERATING'
                  AND lease_token IS NOT NULL AND lease_expires_at > now())
 """
 
-_NAMED = """
+_IS_NAMED: Final = """
 SELECT EXISTS (SELECT FROM public.download_artifacts WHERE storage_key = %(key)s)
     OR EXISTS (SELECT FROM public.download_artifacts
                WHERE upload_key = %(key)s AND id <> %(id)s AND status = 'GENERATING')
+"""
+
+_NOTE_KEY: Final = "UPDATE public.download_artifacts SET upload_key = %(key)s, upload_id = NULL WHERE id = %(id)s"
+
+_NOTE_ID: Final = "UPDATE public.download_artifacts SET upload_id = %(upload)s WHERE id = %(id)s"
+
+_LIST_LEFT: Final = """
+SELECT id, upload_key, upload_id FROM public.download_artifacts
+WHERE upload_key IS NOT NULL AND status NOT IN ('PENDING', 'GENERATING')
+LIMIT %(limit)s
+"""
+
+_FORGET_LEFT: Final = """
+UPDATE public.download_artifacts SET upload_key = NULL, upload_id = NULL
+WHERE id = %(id)s AND upload_key = %(key)s AND status NOT IN ('PENDING', 'GENERATING')
+"""
+
+_UPLOAD_IS_NAMED: Final = """
+SELECT EXISTS (SELECT FROM public.download_artifacts WHERE upload_key = %(key)s AND upload_id = %(id)s)
 """
 
 
@@ -84,19 +103,14 @@ class Uploads:
                 abort(self._objects, upload.key, upload.id)
 
     def _note_id(self, cursor: psycopg.Cursor[Any], upload_id: str) -> None:
-        cursor.execute(
-            "UPDATE public.download_artifacts SET upload_id = %(upload)s WHERE id = %(id)s",
-            {"upload": upload_id, "id": self._context.job.id},
-        )
+        cursor.execute(_NOTE_ID, {"upload": upload_id, "id": self._context.job.id})
 
     def _note_key(self, cursor: psycopg.Cursor[Any], key: str) -> None:
         params = {"key": key, "id": self._context.job.id}
-        cursor.execute(_LOCK, params)
-        if cursor.execute(_BUILT_BY_ANOTHER, params).fetchone() == (True,):
+        cursor.execute(_LOCK_KEY, params)
+        if cursor.execute(_IS_BUILT_BY_ANOTHER, params).fetchone() == (True,):
             raise Snooze("another artifact is building the same archive", _TWIN_SECONDS)
-        cursor.execute(
-            "UPDATE public.download_artifacts SET upload_key = %(key)s, upload_id = NULL WHERE id = %(id)s", params
-        )
+        cursor.execute(_NOTE_KEY, params)
 
     def _clean(self, key: str) -> None:
         upload_id = self._id
@@ -119,13 +133,21 @@ def remove_if_unnamed(
 ) -> None:
     """Remove what an attempt at `artifact_id` left under `key`: its upload, and the object unless something names it."""
     params = {"key": key, "id": artifact_id}
-    cursor.execute(_LOCK, params)
+    cursor.execute(_LOCK_KEY, params)
     if upload_id is not None:
         abort(objects, key, upload_id)
-    if cursor.execute(_BUILT_BY_ANOTHER, params).fetchone() == (False,):
+    if cursor.execute(_IS_BUILT_BY_ANOTHER, params).fetchone() == (False,):
         remove_uploads(objects, key, None)
-    if cursor.execute(_NAMED, params).fetchone() == (False,):
+    if cursor.execute(_IS_NAMED, params).fetchone() == (False,):
         objects.delete(key)
+
+
+class _Left(NamedTuple):
+    """The columns of _LIST_LEFT: what an artifact that is over has noted and not forgotten."""
+
+    artifact_id: Any
+    upload_key: str
+    upload_id: str | None
 
 
 class Sweeper:
@@ -166,24 +188,11 @@ class Sweeper:
             log.warning("upload_sweep_failed", error=str(error).strip())
 
     def _sweep_rows(self, connection: psycopg.Connection[Any]) -> int:
-        rows = connection.execute(
-            """
-            SELECT id, upload_key, upload_id FROM public.download_artifacts
-            WHERE upload_key IS NOT NULL AND status NOT IN ('PENDING', 'GENERATING')
-            LIMIT %(limit)s
-            """,
-            {"limit": _SWEPT_AT_ONCE},
-        ).fetchall()
-        for id_, key, upload_id in rows:
+        rows = connection.execute(_LIST_LEFT, {"limit": _SWEPT_AT_ONCE}).fetchall()
+        for left in map(_Left._make, rows):
             with connection.transaction(), connection.cursor() as cursor:
-                remove_if_unnamed(cursor, self._objects, key, upload_id, id_)
-                cursor.execute(
-                    """
-                    UPDATE public.download_artifacts SET upload_key = NULL, upload_id = NULL
-                    WHERE id = %(id)s AND upload_key = %(key)s AND status NOT IN ('PENDING', 'GENERATING')
-                    """,
-                    {"id": id_, "key": key},
-                )
+                remove_if_unnamed(cursor, self._objects, left.upload_key, left.upload_id, left.artifact_id)
+                cursor.execute(_FORGET_LEFT, {"id": left.artifact_id, "key": left.upload_key})
         return len(rows)
 
     def _sweep_store(self, connection: psycopg.Connection[Any], before: datetime) -> int:
@@ -192,10 +201,7 @@ class Sweeper:
         for upload in unfinished(self._objects, PREFIX):
             if upload.begun >= before:
                 continue
-            named = connection.execute(
-                "SELECT EXISTS (SELECT FROM public.download_artifacts WHERE upload_key = %(key)s AND upload_id = %(id)s)",
-                {"key": upload.key, "id": upload.id},
-            ).fetchone()
+            named = connection.execute(_UPLOAD_IS_NAMED, {"key": upload.key, "id": upload.id}).fetchone()
             if named == (False,):
                 abort(self._objects, upload.key, upload.id)
                 count += 1

@@ -18,7 +18,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,9 +42,16 @@ _TOO_LONG: Final = 0xFFFFFFFF
 _TOO_MANY: Final = 0xFFFF
 
 
+class DosTime(NamedTuple):
+    """A moment as MS-DOS wrote it, to two seconds: 7 bits year from 1980, 4 month, 5 day; 5 bits hour, 6 minute, 5 second / 2."""
+
+    date: int
+    time: int
+
+
 @dataclass(frozen=True, slots=True)
 class ZipEntry:
-    """A file of the ZIP: `size` in bytes, `modified` as the DOS date and time of `dos_time`.
+    """A file of the ZIP: `size` in bytes, `modified` as `dos_time` gives it.
 
     `content` is set where the bytes are at hand; otherwise whoever writes the ZIP gets a Span to fill.
     """
@@ -52,7 +59,7 @@ class ZipEntry:
     name: str
     size: int
     crc32: int
-    modified: tuple[int, int]
+    modified: DosTime
     content: bytes | None = None
 
 
@@ -74,14 +81,14 @@ class Literal:
     data: bytes
 
 
-def dos_time(moment: datetime | None) -> tuple[int, int]:
-    """Date and time in MS-DOS form, to two seconds, in the time zone of `moment`; within 1980 to 2107, 1980 for None."""
+def dos_time(moment: datetime | None) -> DosTime:
+    """Date and time in the time zone of `moment`; within 1980 to 2107, 1980 for None."""
     if moment is None or moment.year < 1980:
-        return (1 << 5) | 1, 0
+        return DosTime((1 << 5) | 1, 0)
     if moment.year > 2107:
-        return (127 << 9) | (12 << 5) | 31, (23 << 11) | (59 << 5) | 29
+        return DosTime((127 << 9) | (12 << 5) | 31, (23 << 11) | (59 << 5) | 29)
     date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
-    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
+    return DosTime(date, moment.hour << 11 | moment.minute << 5 | moment.second // 2)
 
 
 class ZipLayout:

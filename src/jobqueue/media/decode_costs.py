@@ -105,8 +105,8 @@ def _whole_frame(image: pyvips.Image) -> bool:
 
 def _coefficients(path: Path, pixels: int, bands: int) -> int:
     """Bytes of a JPEG's whole-frame coefficients: two for each sample of each component, subsampled or not."""
-    factors = picture_headers.jpeg_sampling(path)
-    if not factors:
+    components = picture_headers.jpeg_sampling(path)
+    if not components:
         return 2 * pixels * bands
-    widest, tallest = max(h for h, _ in factors), max(v for _, v in factors)
-    return int(2 * pixels * sum(h * v for h, v in factors) / (widest * tallest))
+    widest, tallest = max(each.horizontal for each in components), max(each.vertical for each in components)
+    return int(2 * pixels * sum(each.horizontal * each.vertical for each in components) / (widest * tallest))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from psycopg import errors
 
@@ -40,56 +40,66 @@ _VARIANTS: Final = ("thumb.webp", "display.webp")
 # A prefix with more objects directly below it than this is not one of a file.
 _MOST_OBJECTS: Final = 100
 
-_DUE = """
+_LIST_DUE_FILES: Final = """
 SELECT id FROM public.auction_files
 WHERE deleted_at < now() - %(age)s::interval AND id > %(after)s
 ORDER BY id LIMIT %(limit)s"""
 
 # A file whose own job is running now is left for another day: its worker may be writing.
-_HOLD = """
+_HOLD_FILE: Final = """
 SELECT f.cdn_key_prefix FROM public.auction_files AS f
 WHERE f.id = %(id)s AND f.deleted_at < now() - %(age)s::interval
   AND NOT EXISTS (SELECT FROM public.publish_jobs AS j WHERE j.file_id = f.id AND j.status = 'processing')
 FOR UPDATE SKIP LOCKED"""
 
-_NOTED = "SELECT DISTINCT key_prefix FROM public.publish_jobs WHERE file_id = %(id)s AND key_prefix IS NOT NULL"
+_LIST_NOTED_PREFIXES: Final = (
+    "SELECT DISTINCT key_prefix FROM public.publish_jobs WHERE file_id = %(id)s AND key_prefix IS NOT NULL"
+)
 
-_SHARED = """
+_IS_SHARED: Final = """
 SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s AND id <> %(id)s)
     OR EXISTS (SELECT FROM public.publish_jobs
                WHERE key_prefix = %(prefix)s AND file_id <> %(id)s AND status <> 'completed')"""
 
-_DELETE = "DELETE FROM public.auction_files WHERE id = %(id)s"
+_DELETE_FILE: Final = "DELETE FROM public.auction_files WHERE id = %(id)s"
 
-_NOTES = """
+_LIST_NOTES: Final = """
 SELECT id, key_prefix FROM public.publish_jobs
 WHERE status IN ('failed', 'cancelled') AND key_prefix IS NOT NULL
   AND coalesce(completed_at, created_at) < now() - %(age)s::interval AND id > %(after)s
 ORDER BY id LIMIT %(limit)s"""
 
-_HOLD_NOTE = """
+_HOLD_NOTE: Final = """
 SELECT 1 FROM public.publish_jobs
 WHERE id = %(id)s AND key_prefix = %(prefix)s AND status IN ('failed', 'cancelled') FOR UPDATE SKIP LOCKED"""
 
-_NAMED = """
+_IS_NAMED: Final = """
 SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
     OR EXISTS (SELECT FROM public.publish_jobs
                WHERE key_prefix = %(prefix)s AND id <> %(id)s AND status <> 'completed')"""
 
-_SUPERSEDED = """
+_LIST_SUPERSEDED: Final = """
 SELECT prefix FROM jobqueue.superseded_prefixes
 WHERE superseded_at < now() - %(age)s::interval AND prefix > %(after)s
 ORDER BY prefix LIMIT %(limit)s"""
 
-_IN_USE = """
+_IS_IN_USE: Final = """
 SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
     OR EXISTS (SELECT FROM public.publish_jobs WHERE key_prefix = %(prefix)s AND status <> 'completed')"""
 
-_FORGET_SUPERSEDED = "DELETE FROM jobqueue.superseded_prefixes WHERE prefix = %(prefix)s"
+_FORGET_SUPERSEDED: Final = "DELETE FROM jobqueue.superseded_prefixes WHERE prefix = %(prefix)s"
 
-_FORGET = "UPDATE public.publish_jobs SET key_prefix = NULL WHERE id = %(id)s"
+_FORGET_NOTE: Final = "UPDATE public.publish_jobs SET key_prefix = NULL WHERE id = %(id)s"
 
-_NOBODY = "00000000-0000-0000-0000-000000000000"
+# Before every id.
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class _Note(NamedTuple):
+    """The columns of _LIST_NOTES: an ended job, and the prefix that it had noted."""
+
+    job_id: UUID
+    prefix: str
 
 
 class MediaPurge:
@@ -106,19 +116,19 @@ class MediaPurge:
         """
         age = timedelta(days=_days(job.columns["payload"]))
         purged, refused = 0, 0
-        for (id_,) in self._found(_DUE, age, context):
+        for (file_id,) in self._found(_LIST_DUE_FILES, age, context):
             try:
                 with context.stage("purge"):
-                    purged += self._purge(id_, age, context)
+                    purged += self._purge(file_id, age, context)
             except errors.IntegrityError as error:
                 # The host's own tables refer to the file: the host has to let go of it first.
                 refused += 1
-                log.warning("file_not_purged", file_id=str(id_), error=error.diag.message_primary)
+                log.warning("file_not_purged", file_id=str(file_id), error=error.diag.message_primary)
         swept = 0
-        for id_, prefix in self._found(_NOTES, age, context):
+        for note in map(_Note._make, self._found(_LIST_NOTES, age, context)):
             with context.stage("sweep"):
-                swept += self._sweep(id_, prefix, context)
-        for (prefix,) in self._found(_SUPERSEDED, age, context, after=""):
+                swept += self._sweep(note, context)
+        for (prefix,) in self._found(_LIST_SUPERSEDED, age, context, after=""):
             with context.stage("sweep"):
                 self._sweep_superseded(prefix, context)
                 swept += 1
@@ -134,44 +144,49 @@ class MediaPurge:
                 return
             after = batch[-1][0]
 
-    def _purge(self, id_: UUID, age: timedelta, context: Context) -> bool:
+    def _purge(self, file_id: UUID, age: timedelta, context: Context) -> bool:
         """Purge one file; returns whether it was still there and due."""
         done: list[bool] = []
 
         def purge(cursor: psycopg.Cursor[Any]) -> None:
             done[:] = [False]
-            held = cursor.execute(_HOLD, {"id": id_, "age": age}).fetchone()
+            held = cursor.execute(_HOLD_FILE, {"id": file_id, "age": age}).fetchone()
             if held is None:
                 return
-            noted = {prefix for (prefix,) in cursor.execute(_NOTED, {"id": id_}).fetchall()}
-            prefixes = sorted(prefix for prefix in {held[0], *noted} if prefix)
+            (named,) = held
+            noted = {prefix for (prefix,) in cursor.execute(_LIST_NOTED_PREFIXES, {"id": file_id}).fetchall()}
+            prefixes = sorted(prefix for prefix in {named, *noted} if prefix)
             # In one order, so that two purges never wait for each other.
             for prefix in prefixes:
                 cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
-            shared = {prefix: cursor.execute(_SHARED, {"prefix": prefix, "id": id_}).fetchone() for prefix in prefixes}
+            unshared = [
+                prefix
+                for prefix in prefixes
+                if cursor.execute(_IS_SHARED, {"prefix": prefix, "id": file_id}).fetchone() == (False,)
+            ]
             # The row goes first, so that a foreign key speaks up before an object is gone; it is gone for others at the end.
-            cursor.execute(_DELETE, {"id": id_})
-            for prefix in prefixes:
-                if shared[prefix] == (False,):
-                    self._remove(prefix, context)
+            cursor.execute(_DELETE_FILE, {"id": file_id})
+            for prefix in unshared:
+                self._remove(prefix, context)
             done[:] = [True]
 
         context.write(purge)
         return done[0]
 
-    def _sweep(self, job_id: UUID, prefix: str, context: Context) -> bool:
+    def _sweep(self, note: _Note, context: Context) -> bool:
         """Remove what an ended job left under the prefix it had noted, and the note; returns whether there was one still."""
         done: list[bool] = []
 
         def sweep(cursor: psycopg.Cursor[Any]) -> None:
             # The prefix first, as in media/orphans.py, so that the two never wait for each other.
-            cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
-            done[:] = [cursor.execute(_HOLD_NOTE, {"id": job_id, "prefix": prefix}).fetchone() is not None]
+            cursor.execute(orphans.LOCK_PREFIX, {"prefix": note.prefix})
+            params = {"id": note.job_id, "prefix": note.prefix}
+            done[:] = [cursor.execute(_HOLD_NOTE, params).fetchone() is not None]
             if not done[0]:
                 return
-            if cursor.execute(_NAMED, {"id": job_id, "prefix": prefix}).fetchone() == (False,):
-                self._remove(prefix, context)
-            cursor.execute(_FORGET, {"id": job_id})
+            if cursor.execute(_IS_NAMED, params).fetchone() == (False,):
+                self._remove(note.prefix, context)
+            cursor.execute(_FORGET_NOTE, {"id": note.job_id})
 
         context.write(sweep)
         return done[0]
@@ -181,7 +196,7 @@ class MediaPurge:
 
         def sweep(cursor: psycopg.Cursor[Any]) -> None:
             cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
-            if cursor.execute(_IN_USE, {"prefix": prefix}).fetchone() == (False,):
+            if cursor.execute(_IS_IN_USE, {"prefix": prefix}).fetchone() == (False,):
                 self._remove(prefix, context)
             cursor.execute(_FORGET_SUPERSEDED, {"prefix": prefix})
 

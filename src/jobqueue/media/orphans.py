@@ -11,7 +11,7 @@ lock on the prefix: whoever notes it while it is being removed waits, and writes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     from jobqueue.storage.objects import Objects
 
 # Held by whoever notes a prefix or removes what is below it, to the end of the transaction.
-LOCK_PREFIX = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
+LOCK_PREFIX: Final = "SELECT pg_advisory_xact_lock(hashtextextended('jobqueue prefix ' || %(prefix)s, 0))"
+
+_NOTE_PREFIX: Final = "UPDATE public.publish_jobs SET key_prefix = %(prefix)s WHERE id = %(id)s"
+
+_IS_NAMED: Final = """
+SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
+    OR EXISTS (SELECT FROM public.publish_jobs
+               WHERE status = 'processing' AND key_prefix = %(prefix)s AND id <> %(id)s)
+"""
+
+_FORGET_NOTES: Final = """
+UPDATE public.publish_jobs SET key_prefix = NULL
+WHERE file_id = %(file)s AND key_prefix = %(prefix)s AND status IN ('failed', 'cancelled')
+"""
 
 
 def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[str] = ()) -> None:
@@ -39,9 +52,7 @@ def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[
     # Also when the same prefix is noted already: somebody may be removing what is below it, and is waited for here.
     def note(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(LOCK_PREFIX, {"prefix": prefix})
-        cursor.execute(
-            "UPDATE public.publish_jobs SET key_prefix = %(prefix)s WHERE id = %(id)s", {"prefix": prefix, "id": job.id}
-        )
+        cursor.execute(_NOTE_PREFIX, {"prefix": prefix, "id": job.id})
 
     context.write(note)
 
@@ -49,23 +60,9 @@ def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[
 def _remove(context: Context, prefix: str, objects: Objects) -> None:
     def remove(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(LOCK_PREFIX, {"prefix": prefix})
-        cursor.execute(
-            """
-            SELECT EXISTS (SELECT FROM public.auction_files WHERE cdn_key_prefix = %(prefix)s)
-                OR EXISTS (SELECT FROM public.publish_jobs
-                           WHERE status = 'processing' AND key_prefix = %(prefix)s AND id <> %(id)s)
-            """,
-            {"prefix": prefix, "id": context.job.id},
-        )
-        if cursor.fetchone() == (False,):
+        if cursor.execute(_IS_NAMED, {"prefix": prefix, "id": context.job.id}).fetchone() == (False,):
             for key in list(objects.keys(f"{prefix}/")):
                 objects.delete(key)
-        cursor.execute(
-            """
-            UPDATE public.publish_jobs SET key_prefix = NULL
-            WHERE file_id = %(file)s AND key_prefix = %(prefix)s AND status IN ('failed', 'cancelled')
-            """,
-            {"prefix": prefix, "file": context.job.columns["file_id"]},
-        )
+        cursor.execute(_FORGET_NOTES, {"prefix": prefix, "file": context.job.columns["file_id"]})
 
     context.write(remove)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,25 +18,44 @@ _SOF = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 
 
-def jpeg_sampling(path: Path) -> list[tuple[int, int]]:
-    """Horizontal and vertical sampling factors of each component of the JPEG at `path`; empty when not found."""
+class Sampling(NamedTuple):
+    """The sampling factors of one component of a JPEG, each 1 to 4."""
+
+    horizontal: int
+    vertical: int
+
+    @property
+    def valid(self) -> bool:
+        return 1 <= self.horizontal <= 4 and 1 <= self.vertical <= 4
+
+
+def jpeg_sampling(path: Path) -> list[Sampling]:
+    """The sampling factors of each component of the JPEG at `path`; empty when not found."""
     with path.open("rb") as file:
         file.seek(2)
-        for marker, size in _jpeg_segments(file):
-            if marker in _SOF:
-                frame = file.read(size)
-                factors = (
-                    [divmod(frame[7 + 3 * index], 16) for index in range(min(frame[5], (len(frame) - 6) // 3))]
-                    if len(frame) > 6
-                    else []
-                )
-                return factors if factors and all(h in range(1, 5) and v in range(1, 5) for h, v in factors) else []
-            file.seek(size, 1)
+        for segment in _jpeg_segments(file):
+            if segment.marker in _SOF:
+                return _sampling(file.read(segment.size))
+            file.seek(segment.size, 1)
     return []
 
 
-def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Marker and payload size of each segment, with `file` at the payload's start; the reader moves it past."""
+def _sampling(frame: bytes) -> list[Sampling]:
+    """What a frame header says of its components, of which it holds three bytes each behind its first six."""
+    if len(frame) <= 6:
+        return []
+    count = min(frame[5], (len(frame) - 6) // 3)
+    components = [Sampling(*divmod(frame[7 + 3 * index], 16)) for index in range(count)]
+    return components if all(each.valid for each in components) else []
+
+
+class _Segment(NamedTuple):
+    marker: int
+    size: int
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[_Segment]:
+    """Marker and payload size in bytes of each segment, with `file` at the payload's start; the reader moves it past."""
     while byte := file.read(1):
         if byte != b"\xff":
             continue
@@ -49,7 +68,7 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
         length = file.read(2)
         if len(length) < 2:
             return
-        yield code[0], max(int.from_bytes(length) - 2, 0)
+        yield _Segment(code[0], max(int.from_bytes(length) - 2, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ transaction never stops a claim. Such a file still says `processing` when its jo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
 
-_FOLLOW = b"""
+_FOLLOW_JOBS: Final = b"""
 WITH behind AS MATERIALIZED (
     SELECT f.id, latest.status
     FROM public.auction_files AS f
@@ -30,4 +30,4 @@ WHERE f.id = behind.id
 
 def follow(link: Link) -> None:
     """Set publish_status of files that say `processing` although no job of theirs is. At most 500 a call."""
-    link.fetch(_FOLLOW)
+    link.fetch(_FOLLOW_JOBS)

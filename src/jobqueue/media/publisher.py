@@ -8,15 +8,14 @@ its log field and of its metric's label: download, decode, encode, upload, commi
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobqueue.errors import Cancelled
 from jobqueue.kernel import Chore, Queue
 from jobqueue.media import orphans, publish_status
 from jobqueue.media.scratch import Scratch
 from jobqueue.media.source_picture import open_source
-from jobqueue.media.variants import RECIPE, Variant, render
+from jobqueue.media.variants import RECIPE, Variants, render
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,10 +37,34 @@ CACHE_CONTROL: Final = "public, max-age=31536000, immutable"
 _STATUS_EVERY: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class _FileRow:
-    source_key: str
-    left: tuple[str, ...]
+_READ_FILE: Final = """
+SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL,
+       ARRAY(SELECT DISTINCT key_prefix FROM public.publish_jobs
+             WHERE file_id = %(id)s AND status IN ('failed', 'cancelled') AND key_prefix IS NOT NULL)
+FROM public.auction_files WHERE id = %(id)s
+"""
+
+# Remembers the prefix that the file named before, so that media_purge removes its objects when they are old enough.
+_PUBLISH_FILE: Final = """
+WITH superseded AS (
+    INSERT INTO jobqueue.superseded_prefixes AS s (prefix)
+    SELECT f.cdn_key_prefix FROM public.auction_files AS f
+    WHERE f.id = %(id)s AND f.cdn_key_prefix LIKE 'publish/%%' AND f.cdn_key_prefix <> %(prefix)s
+    ON CONFLICT (prefix) DO UPDATE SET superseded_at = excluded.superseded_at)
+UPDATE public.auction_files
+SET thumb_url = %(thumb_url)s, display_url = %(display_url)s, cdn_key_prefix = %(prefix)s,
+    bytes = %(bytes)s, width = %(width)s, height = %(height)s,
+    publish_status = 'published', published_at = now(), updated_at = now()
+WHERE id = %(id)s AND publish_status <> 'deleted' AND deleted_at IS NULL
+"""
+
+
+class _FileRow(NamedTuple):
+    """The columns of _READ_FILE; `left` are prefixes noted by jobs of the file that ended without naming anything."""
+
+    source_key: str | None
+    deleted: bool
+    left: list[str]
 
 
 class Publisher:
@@ -88,20 +111,21 @@ class Publisher:
             source = folder / "source"
             with context.stage("download"):
                 fetched = self._origin.fetch(
-                    file.source_key,
+                    file.source_key or "",
                     source,
                     checkpoint=context.checkpoint,
                     on_bytes=self._metrics.bytes_downloaded.inc,
                 )
-            picture, probe = open_source(
+            opened = open_source(
                 source,
                 max_pixels=self._max_pixels,
                 budget=self._budget,
                 checkpoint=context.checkpoint,
                 stage=context.stage,
             )
+            probe = opened.probe
             with self._budget.admit(probe.memory_bytes, checkpoint=context.checkpoint):
-                variants = render(picture, probe, stage=context.stage, checkpoint=context.checkpoint)
+                variants = render(opened.path, probe, stage=context.stage, checkpoint=context.checkpoint)
         prefix = f"publish/{fetched.sha256[:2]}/{fetched.sha256}/{RECIPE}"
         with context.stage("upload"):
             orphans.note_prefix(context, prefix, self._objects, file.left)
@@ -115,23 +139,15 @@ class Publisher:
         self._scratch.close()
 
     def _file(self, job: Job, context: Context) -> _FileRow:
-        rows = context.read(
-            """
-            SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL,
-                   ARRAY(SELECT DISTINCT key_prefix FROM public.publish_jobs
-                         WHERE file_id = %(id)s AND status IN ('failed', 'cancelled') AND key_prefix IS NOT NULL)
-            FROM public.auction_files WHERE id = %(id)s
-            """,
-            {"id": job.columns["file_id"]},
-        )
+        rows = context.read(_READ_FILE, {"id": job.columns["file_id"]})
         if not rows:
             raise Cancelled("the file of this job no longer exists")
-        source_key, deleted, left = rows[0]
-        if deleted:
+        file = _FileRow(*rows[0])
+        if file.deleted:
             raise Cancelled("the file was deleted before it was published")
-        return _FileRow(source_key or "", tuple(left))
+        return file
 
-    def _upload(self, prefix: str, variants: tuple[Variant, ...], context: Context) -> None:
+    def _upload(self, prefix: str, variants: Variants, context: Context) -> None:
         context.checkpoint()
         puts = [self._uploads.submit(self._put, f"{prefix}/{variant.name}.webp", variant.data) for variant in variants]
         # All of them are waited for: nothing may still be writing when the outcome is recorded.
@@ -146,18 +162,7 @@ class Publisher:
 
     def _name(self, cursor: psycopg.Cursor[Any], job: Job, fetched: Downloaded, probe: Probe, prefix: str) -> None:
         cursor.execute(
-            """
-            WITH superseded AS (
-                INSERT INTO jobqueue.superseded_prefixes AS s (prefix)
-                SELECT f.cdn_key_prefix FROM public.auction_files AS f
-                WHERE f.id = %(id)s AND f.cdn_key_prefix LIKE 'publish/%%' AND f.cdn_key_prefix <> %(prefix)s
-                ON CONFLICT (prefix) DO UPDATE SET superseded_at = excluded.superseded_at)
-            UPDATE public.auction_files
-            SET thumb_url = %(thumb_url)s, display_url = %(display_url)s, cdn_key_prefix = %(prefix)s,
-                bytes = %(bytes)s, width = %(width)s, height = %(height)s,
-                publish_status = 'published', published_at = now(), updated_at = now()
-            WHERE id = %(id)s AND publish_status <> 'deleted' AND deleted_at IS NULL
-            """,
+            _PUBLISH_FILE,
             {
                 "id": job.columns["file_id"],
                 "thumb_url": f"{self._cdn}/{prefix}/thumb.webp",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobqueue.media import heic
 from jobqueue.media.formats import Format, Probe, probe, sniff
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from jobqueue.media.memory_budget import MemoryBudget
 
 
+class OpenedSource(NamedTuple):
+    """The file to decode, and what its header says of it."""
+
+    path: Path
+    probe: Probe
+
+
 def open_source(
     path: Path,
     *,
@@ -22,8 +29,8 @@ def open_source(
     budget: MemoryBudget,
     checkpoint: Callable[[], None],
     stage: Callable[[str], AbstractContextManager[object]],
-) -> tuple[Path, Probe]:
-    """The file to decode and what its header says of it. HEIC is converted beside `path` first, where that is possible.
+) -> OpenedSource:
+    """Look at the source at `path`. HEIC is converted beside `path` first, where that is possible.
 
     Raises Permanent for what is no picture, has no loader here, or has more than `max_pixels`.
     """
@@ -32,4 +39,4 @@ def open_source(
         with stage("decode"):
             path = heic.convert(path, max_pixels=max_pixels, budget=budget, checkpoint=checkpoint)
         format_ = sniff(path)
-    return path, probe(path, format_, max_pixels=max_pixels)
+    return OpenedSource(path, probe(path, format_, max_pixels=max_pixels))

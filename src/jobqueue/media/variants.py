@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyvips
 
@@ -62,14 +62,21 @@ class Variant:
     data: bytes
 
 
+class Variants(NamedTuple):
+    """What is published of one picture."""
+
+    thumb: Variant
+    display: Variant
+
+
 def render(
     path: Path,
     probe: Probe,
     *,
     stage: Stage = nullcontext,
     checkpoint: Checkpoint | None = None,
-) -> tuple[Variant, Variant]:
-    """The thumb (within 400 x 400) and the display variant (within 1600 x 1600) of the picture at `path`, in that order.
+) -> Variants:
+    """Make the thumb (within 400 x 400) and the display variant (within 1600 x 1600) of the picture at `path`.
 
     `probe` is what `formats.probe` said of the same file. Upright, sRGB, never enlarged, alpha kept, no metadata of any
     kind, first frame only. `stage("decode")` and `stage("encode")` surround the two steps. `checkpoint` is called
@@ -85,7 +92,7 @@ def render(
             thumb = display.thumbnail_image(THUMB_SIZE, height=THUMB_SIZE, size="down")
             encoded_thumb = _encode(thumb, "thumb", THUMB_QUALITY, THUMB_PRESET)
             _look(checkpoint)
-            return encoded_thumb, _encode(display, "display", DISPLAY_QUALITY, DISPLAY_PRESET)
+            return Variants(encoded_thumb, _encode(display, "display", DISPLAY_QUALITY, DISPLAY_PRESET))
     except pyvips.Error as error:
         raise loaders.refusal(error, probe.format) from None
 

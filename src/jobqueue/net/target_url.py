@@ -9,7 +9,7 @@ it is read again before it is called.
 from __future__ import annotations
 
 import re
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 from urllib.parse import unquote
 
 from urllib3.exceptions import LocationParseError
@@ -60,7 +60,14 @@ def join_path(base: str, path: object) -> TargetUrl:
     return TargetUrl(url)
 
 
-def _authority(url: str) -> tuple[str | None, str | None, str | None, int | None]:
-    """Read by the parser that tells the connection where to go."""
+class _Authority(NamedTuple):
+    scheme: str | None
+    user: str | None
+    host: str | None
+    port: int | None
+
+
+def _authority(url: str) -> _Authority:
+    """Whom `url` leads to, as the parser reads it that tells the connection where to go."""
     parts = parse_url(url)
-    return parts.scheme, parts.auth, parts.host, parts.port
+    return _Authority(parts.scheme, parts.auth, parts.host, parts.port)

@@ -8,7 +8,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import urllib3
 from urllib3 import exceptions as faults
@@ -123,10 +123,10 @@ class OriginRanges(OriginClient):
                 HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
             ):
                 where = _content_range(response)
-                if where is None or where != (measuring.size, measuring.total or where[1]):
+                if where is None or where != (measuring.size, measuring.total or where.total):
                     measuring.begin(None, None)
                     raise Retry(f"{self._wording.peer} answered another range than it was asked for")
-                measuring.total = where[1]
+                measuring.total = where.total
             else:
                 raise refusal(response, self.url(key), self._wording)
             self._stream(response, watch, measuring.append)
@@ -170,9 +170,9 @@ class OriginRanges(OriginClient):
         """
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             where = _content_range(response)
-            if where is not None and where[1] != size:
+            if where is not None and where.total != size:
                 raise FileChanged
-            if where is None or where[0] != start:
+            if where is None or where.first != start:
                 self._ranges = False
                 raise Retry(f"{self._wording.peer} answered another range than it was asked for")
             if self._ranges is None:
@@ -263,11 +263,17 @@ def _length(response: BaseHTTPResponse) -> int | None:
     return int(stated) if re.fullmatch("[0-9]{1,18}", stated) else None
 
 
-def _content_range(response: BaseHTTPResponse) -> tuple[int, int] | None:
-    """First byte and size of the file, from Content-Range; (size, size) where the range lies behind its end."""
+class _ContentRange(NamedTuple):
+    """Where an answer's bytes begin in the file, and how many the file has; both are alike where the range lies behind its end."""
+
+    first: int
+    total: int
+
+
+def _content_range(response: BaseHTTPResponse) -> _ContentRange | None:
     stated = response.headers.get("Content-Range", "")
     if match := re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", stated):
-        return int(match[1]), int(match[2])
+        return _ContentRange(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"bytes \*/([0-9]{1,18})", stated):
-        return int(match[1]), int(match[1])
+        return _ContentRange(int(match[1]), int(match[1]))
     return None
