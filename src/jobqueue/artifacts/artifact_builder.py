@@ -1,8 +1,9 @@
 """The handler of `download_artifacts`: from a project's media to one artifact on the CDN.
 
-Select the media, measure the files that were never read, lay the artifact out, and answer with the one that exists where
-there is one. Otherwise note the upload, move files into parts and parts to the store, complete the object, and then, in
-one transaction, give the row its URL and end the job. Stages: select, measure, upload, commit.
+The builder selects the media, measures the files that were never read, and lays the artifact out. If the store has that
+artifact already, the row gets its URL. Otherwise the builder notes the upload, moves files into parts and parts to the
+store, and completes the object. Then one transaction gives the row its URL and ends the job. Stages: select, measure,
+upload, commit.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ STAGES: Final = ("select", "measure", "upload", "commit")
 CONTENT_TYPE: Final = "application/zip"
 CACHE_CONTROL: Final = "public, max-age=31536000, immutable"
 
-# Bytes of files that are read for the first time and kept, out of BUFFER_BYTES.
+# The share of BUFFER_BYTES for files that are kept from their first reading.
 _KEEP_BYTES: Final = BUFFER_BYTES * 6 // 10
 
-# Times that an artifact is laid out anew because a file went away or changed, before the attempt is given up.
+# An attempt lays the artifact out at most this often, anew each time that a file went away or changed.
 _LAYOUTS: Final = 5
 
 _SWEEP_SECONDS: Final = 60.0
@@ -62,7 +63,7 @@ WHERE id = %(id)s
 
 
 class _Gone(Exception):
-    """A file that had been measured cannot be had any more."""
+    """The origin no longer gives a file that was measured."""
 
     def __init__(self, entry: int, error: Permanent | Retry) -> None:
         super().__init__(entry)
@@ -79,7 +80,7 @@ class _Attempt:
 
 
 class ArtifactBuilder:
-    """The handler, with what it works with. Safe to call from many threads."""
+    """The handler and what it works with. Safe to call from many threads."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class ArtifactBuilder:
         self._sweeper = Sweeper(conninfo, objects)
 
     def queue(self) -> Queue:
-        """The queue to give to a worker: one artifact at a time in a process, for each fills its connections and memory."""
+        """The queue for a worker. A process builds one artifact at a time: each fills its connections and memory."""
         return Queue(
             "download_artifacts",
             self.build,
@@ -111,9 +112,9 @@ class ArtifactBuilder:
     def build(self, job: Job, context: Context) -> None:
         """Build the job's artifact, or find it built.
 
-        Raises Permanent for what no further attempt can change (a limit, no media, no file of them to be had), Retry for
-        trouble of the store or the whole origin, Snooze while the same artifact is built elsewhere, Cancelled when the
-        project is gone, and what the context raises.
+        Raises Permanent for what no further attempt can change (a limit, no media, none of their files there), Retry
+        when the store or the whole origin is in trouble, Snooze while another job builds the same artifact, Cancelled
+        when the project is gone, and what the context raises.
         """
         progress = Progress(context)
         measurer = Measurer(self._source, context, progress, self._metrics, self._limits)
@@ -130,14 +131,14 @@ class ArtifactBuilder:
                 measurer.forget(plan.sources[changed.entry])
             except _Gone as gone:
                 plan.sources[gone.entry].leave_out(gone.error)
-                # One is gone: find out about all of them now instead of one upload at a time.
+                # Where one file is gone, others may be: find them all now instead of one upload at a time.
                 measurer.probe([item for item in plan.sources if item.missing is None and item.kept is None])
             else:
                 return
         raise Retry(f"files of the project changed while it was read, {_LAYOUTS} times in a row")
 
     def _publish(self, plan: ArtifactPlan, attempt: _Attempt) -> None:
-        """Have the artifact at the store, and record it."""
+        """See to it that the store has the artifact, and record it."""
         context = attempt.context
         with context.stage("upload"):
             attempt.uploads.note_key(plan.storage_key)
@@ -186,7 +187,7 @@ class ArtifactBuilder:
             ).run(context.checkpoint, attempt.progress.tick)
 
         if sizing.count == 1:
-            # One request, nothing to clean up; and Backblaze makes large files of two parts at least.
+            # One request leaves nothing to clean up; and Backblaze makes no large file of fewer than two parts.
             transfer(lambda _number, body: self._objects.put(plan.storage_key, bytes(body), **headers))
             return
         context.checkpoint()
@@ -201,7 +202,7 @@ class ArtifactBuilder:
             raise
 
     def _give_up(self, upload: MultipartUpload) -> None:
-        """Abort our own upload, whoever has the job by now; where that fails, the note in the row lets others do it."""
+        """Abort our own upload, whoever has the job by now. Where that fails, others find it by the note in the row."""
         try:
             upload.abort()
         except JobError as error:

@@ -1,4 +1,4 @@
-"""What goes into an artifact: the project's media by type, in a fixed order, under names of their own, within limits."""
+"""What goes into an artifact: media of a project by type, in a fixed order, under names of their own, within limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel import Context
 
 RECIPE: Final = "zip-1"
-"""Changes with anything that changes the bytes made of the same media, so that older artifacts are not taken for them."""
+"""Changes with whatever changes the bytes made of the same media, so that no older artifact passes for a new one."""
 
 PREFIX: Final = "artifacts/"
 """Where artifacts lie in the bucket."""
@@ -56,7 +56,7 @@ class ArtifactLimits:
             )
 
     def check_bytes(self, size: int) -> None:
-        """Raises TooLarge when an artifact would have at least `size` bytes and that is too much."""
+        """Raises TooLarge when `size`, the least bytes that an artifact would have, is too much."""
         if size > self.max_bytes:
             raise TooLarge(
                 f"the archive would be at least {size} bytes long, more than MAX_ZIP_SIZE_BYTES of {self.max_bytes}"
@@ -69,9 +69,10 @@ class TooLarge(Permanent):
 
 @dataclass(slots=True)
 class Media:
-    """One file of the project. `size` and `crc32` are those it was measured with, `declared` is the host's own figure.
+    """One file of the project. `size` in bytes and `crc32` were measured; `declared` is the size that the host states.
 
-    `missing` says why it is left out; `transient` whether that reason may pass.
+    `kept` holds its bytes when memory has room for them. `missing` says why the file is left out, `transient` whether
+    that reason may pass.
     """
 
     id: Any
@@ -90,7 +91,7 @@ class Media:
         return self.size is not None and self.crc32 is not None
 
     def leave_out(self, error: Permanent | Retry) -> None:
-        """Note that the file could not be had after its own retries."""
+        """Note `error`, which the retries of this file ended with, as the reason for leaving it out."""
         self.missing = str(error)
         self.transient = isinstance(error, Retry)
 
@@ -107,8 +108,8 @@ class MediaSelection:
 def select(context: Context, project_id: Any, kind: str, limits: ArtifactLimits) -> MediaSelection:
     """Read the project and its media.
 
-    Raises Cancelled when the project is gone, Permanent for an unknown type, for a project without media of the type,
-    and for one that has too many or too large ones, and what the context raises.
+    Raises Cancelled when the project is gone; Permanent for an unknown type, and when the project has no media of that
+    type, too many, or too large ones; and what the context raises.
     """
     if kind not in _KINDS:
         raise Permanent(f"download_artifacts.type is {kind[:40]!r}, it must be one of {', '.join(_KINDS)}")
@@ -118,7 +119,7 @@ def select(context: Context, project_id: Any, kind: str, limits: ArtifactLimits)
     (project_name,) = projects[0]
     kinds = _KINDS[kind]
     chosen = {"id": project_id, "kinds": None if kinds is None else list(kinds)}
-    # Counted first: too many are not to be read.
+    # Count before reading, so that too many are never read.
     [(count,)] = context.read(_COUNT_MEDIA, chosen)
     if count == 0:
         raise Permanent(f"the project has no media of type {kind}: there is nothing to put into an archive")
@@ -145,7 +146,7 @@ def _media(names: Names, row: _MediaRow) -> Media:
     source_key = row.source_key or ""
     name = names.unique(entry_name(row.filename, source_key))
     moment = row.created_at
-    # A ZIP's times have no zone: UTC, wherever the database's session is.
+    # A ZIP's times have no zone. Ours are UTC, whatever the zone of the database's session.
     if moment is not None and moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     declared = max(0, row.bytes or 0)
@@ -154,7 +155,7 @@ def _media(names: Names, row: _MediaRow) -> Media:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPlan:
-    """An artifact laid out: `sources` are the media of its first entries, in order; what is left out is in `missing`.
+    """An artifact laid out. `sources` are the media of its first entries, in order; `missing` are those left out.
 
     `storage_key` names exactly these bytes under exactly this file name.
     """
@@ -178,9 +179,9 @@ class ArtifactPlan:
 
 
 def lay_out(selection: MediaSelection, limits: ArtifactLimits) -> ArtifactPlan:
-    """Lay the artifact out; all media must have been measured or be missing.
+    """Lay the artifact out. All media must be measured or missing.
 
-    Raises TooLarge, and when every file is missing Permanent, or Retry where another attempt may find one.
+    Raises TooLarge. When every file is missing, raises Retry if another attempt may find one, otherwise Permanent.
     """
     present = [item for item in selection.media if item.missing is None]
     missing = [item for item in selection.media if item.missing is not None]
@@ -208,17 +209,17 @@ def _entry(item: Media) -> ZipEntry:
 
 
 def _digest(filename: str, entries: Sequence[ZipEntry], present: Sequence[Media]) -> str:
-    """Of everything that decides the artifact's bytes, and of where they come from: 128 bits in hex."""
+    """128 bits in hex, of everything that decides the artifact's bytes and of where they come from."""
     digest = hashlib.sha256(f"{RECIPE}\0{filename}\n".encode())
     for number, entry in enumerate(entries):
         origin = f"{present[number].id}\0{present[number].source_key}" if number < len(present) else ""
-        # As a plain tuple: how a class shows itself must not decide under which key an artifact lies.
+        # A plain tuple: the key must not depend on how a class prints itself.
         modified = tuple(entry.modified)
         digest.update(f"{entry.name}\0{entry.size}\0{entry.crc32}\0{modified}\0{origin}\n".encode())
     return digest.hexdigest()[:32]
 
 
 def _missing_text(missing: Sequence[Media], total: int) -> bytes:
-    """MISSING.txt: for the customer, with the line ends that every editor shows. Reasons are the operator's: see manifest."""
+    """MISSING.txt, for the customer: line ends that every editor shows, and no reasons. Those stand in the manifest."""
     lines = [f"{len(missing)} of {total} files could not be included in this archive:", ""]
     return "\r\n".join([*lines, *(item.name for item in missing), ""]).encode()

@@ -47,7 +47,7 @@ class ArtifactMetrics:
 
 
 class Progress:
-    """Counts from any thread; `tick`, called by the handler's thread, writes to the row when it is time to."""
+    """Counts from any thread. The handler's thread calls `tick`, which writes the figures to the row when due."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -57,7 +57,7 @@ class Progress:
         self._now: dict[str, Any] = {}
 
     def begin(self, phase: str, files_total: int, bytes_total: int | None) -> None:
-        """A phase begins: `measuring` or `sending`."""
+        """Begin the phase `measuring` or `sending`, and count from 0. Raises as `tick` does."""
         with self._lock:
             self._now = {
                 "phase": phase,
@@ -69,13 +69,13 @@ class Progress:
         self.tick()
 
     def add(self, *, files: int = 0, size: int = 0) -> None:
-        """Files and bytes are done; negative when they have to be done again."""
+        """Count files and bytes as done; a negative figure takes back what has to be done again."""
         with self._lock:
             self._now["files_done"] += files
             self._now["bytes_done"] += size
 
     def tick(self) -> None:
-        """Write what changed, unless that was done within the last second. Raises as `Context.write` does."""
+        """Write what changed, at most once a second. Raises as `Context.write` does."""
         if time.monotonic() - self._written_at < _EVERY_SECONDS:
             return
         with self._lock:

@@ -13,14 +13,14 @@ _TICK_SECONDS = 0.2
 
 
 class _Stopped(BaseException):
-    """Ends a thread whose work is no longer wanted because another one failed."""
+    """Ends a thread whose work is no longer wanted."""
 
 
 class Crew:
-    """Used as a context manager, which ends with all threads ended.
+    """A context manager. When its block ends, all threads have ended.
 
-    `changed` guards whatever the threads share; `tick` is called by the owner's thread several times a second while it
-    waits, and may raise to end everything, as `checkpoint`, which the threads call between steps, may.
+    `changed` guards whatever the threads share. The owner's thread calls `tick` several times a second while it waits;
+    the threads call `checkpoint` between steps. Either may raise, and ends everything by that.
     """
 
     def __init__(self, checkpoint: Callable[[], None], tick: Callable[[], None]) -> None:
@@ -39,12 +39,12 @@ class Crew:
         with self.changed:
             self._stopped = True
             self.changed.notify_all()
-        # Nothing may still be writing when the outcome is recorded.
+        # No thread may still write when the outcome is recorded.
         for thread in self._threads:
             thread.join()
 
     def start(self, name: str, count: int, work: Callable[[], None]) -> None:
-        """Run `work` in `count` threads; log fields bound here are bound there."""
+        """Run `work` in `count` threads. They keep the log fields that are bound here."""
         for number in range(count):
             context = contextvars.copy_context()
             thread = threading.Thread(target=context.run, args=(self._run, work), name=f"{name}-{number}", daemon=True)
@@ -54,20 +54,20 @@ class Crew:
             thread.start()
 
     def checkpoint(self) -> None:
-        """To be called by the threads between steps: returns while the work is still wanted."""
+        """For the threads, between steps: returns while the work is still wanted."""
         if self._stopped:
             raise _Stopped
         self._checkpoint()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """In one of the threads, with `changed` held: wait until `condition`, which others bring about."""
+        """For the threads, with `changed` held: wait until others have made `condition` true."""
         while not condition():
             if self._stopped:
                 raise _Stopped
             self.changed.wait()
 
     def watch_until(self, condition: Callable[[], bool]) -> None:
-        """In the owner's thread: wait until `condition`, looked at with `changed` held. Raises the threads' first error."""
+        """For the owner: wait until `condition`, asked with `changed` held, holds. Raises the threads' first error."""
         while True:
             with self.changed:
                 if self._error is None and not condition():
@@ -79,7 +79,7 @@ class Crew:
             self._tick()
 
     def watch_to_end(self) -> None:
-        """In the owner's thread: wait until all threads have ended by themselves."""
+        """For the owner: wait until all threads have ended by themselves. Raises their first error."""
         self.watch_until(lambda: self._running == 0)
 
     def _run(self, work: Callable[[], None]) -> None:

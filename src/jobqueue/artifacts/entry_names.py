@@ -1,4 +1,4 @@
-"""Names: of entries, such as Windows and macOS can extract, and of the artifact itself, in a key and in a header."""
+"""The names of entries, which Windows and macOS can extract, and of the artifact itself, in a key and in a header."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from typing import Final
 from urllib.parse import quote
 
 LONGEST: Final = 120
-"""Characters (UTF-16 units) of an entry's name: Windows allows 260 for the whole path it is extracted to."""
+"""Characters (UTF-16 units) of an entry's name. Windows allows 260 for the whole path that it is extracted to."""
 
 _LONGEST_BYTES: Final = 240
 _LONGEST_ENDING: Final = 16
 
 _FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
-# Controls, line and paragraph separators, lone surrogates; marks that reverse the direction of what follows.
+# Controls, line and paragraph separators, lone surrogates.
 _INVISIBLE: Final = {"Cc", "Cs", "Zl", "Zp"}
+# Marks that reverse the direction of what follows.
 _DIRECTIONS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _RESERVED: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CLOCK\$|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])", re.IGNORECASE)
 
 
 def entry_name(filename: str | None, source_key: str) -> str:
-    """A name for one file: the last segment of `filename`, or of `source_key` where that leaves nothing, made safe.
+    """A safe name for one file: the last segment of `filename`, or of `source_key` where that leaves nothing.
 
-    No folders, no reserved or forbidden characters and names, no hidden file, at most LONGEST characters, NFC.
+    It is in NFC, has no folder and at most LONGEST characters, none that a system forbids; it is neither reserved nor
+    hidden.
     """
     for candidate in (filename or "", source_key):
         name = _safe(re.split(r"[/\\]", candidate.rstrip("/\\ "))[-1])
@@ -35,7 +37,7 @@ def entry_name(filename: str | None, source_key: str) -> str:
 class Names:
     """Gives each file of an artifact a name of its own: no two differ only in case or in how accents are written.
 
-    Repetitions are numbered in the order in which they come: `a.jpg`, `a (2).jpg`.
+    It numbers repetitions in the order in which they come: `a.jpg`, `a (2).jpg`.
     """
 
     def __init__(self, *taken: str) -> None:
@@ -43,7 +45,7 @@ class Names:
         self._counts: dict[str, int] = {}
 
     def unique(self, name: str) -> str:
-        """`name`, or the first numbered form of it that is free; it is taken from now on."""
+        """`name`, or the first numbered form of it that is free. That one is taken from now on."""
         folded = _folded(name)
         if folded not in self._taken:
             self._taken.add(folded)
@@ -68,7 +70,7 @@ def artifact_name(project: str | None, kind: str) -> str:
 
 
 def ascii_name(name: str) -> str:
-    """`name` in letters, digits and `._-` alone: for a key, and for clients that know nothing else."""
+    """`name` in letters, digits and `._-` alone, for a key and for clients that read nothing else."""
     stem, ending = (_plain(part) for part in _split(name))
     return (stem.strip("_.-") or "download") + ending
 
@@ -105,7 +107,7 @@ def _safe(name: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and ending with its dot; what is long or holds a space after the dot is no ending."""
+    """Stem, and ending with its dot. What follows the dot is no ending when it is long or holds a space."""
     stem, dot, ending = name.rpartition(".")
     if not stem or not dot or " " in ending or len(ending) >= _LONGEST_ENDING:
         return name, ""
@@ -124,6 +126,6 @@ def _units(text: str) -> int:
 
 
 def _folded(name: str) -> str:
-    """Equal for names that some system takes for the same; invisible joiners do not tell names apart on macOS."""
+    """Equal for names that some system takes for the same. macOS, for one, ignores invisible joiners."""
     name = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).upper().casefold())
     return "".join(character for character in name if unicodedata.category(character) != "Cf")

@@ -1,6 +1,7 @@
-"""The first reading of a file: its size and CRC, recorded in project_media so that there is no second first time.
+"""The first reading of a file: its size and CRC, recorded in project_media so that nobody measures it again.
 
-All files of an artifact are measured before it is laid out. What fits into memory together is kept and not read again.
+The builder measures all files of an artifact before it lays them out. If the files fit into memory together, it keeps
+them and does not read them again.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ class Measurer:
         self._recorded_at = time.monotonic()
 
     def measure(self, selection: MediaSelection, keep_bytes: int) -> None:
-        """Give every file of the selection its size and CRC, or a reason for its being left out.
+        """Give every file of the selection its size and CRC, or a reason for leaving it out.
 
-        Files are kept in `Media.kept` when all that have to be read take at most `keep_bytes` together. Raises TooLarge
-        as soon as what has been read shows that the artifact would exceed its limit, and what the context raises.
+        `Media.kept` gets the bytes of the files that have to be read, if they have at most `keep_bytes` together.
+        Raises TooLarge as soon as what was read shows that the artifact would exceed its limit, and what the context
+        raises.
         """
         unknown = [item for item in selection.media if not item.measured and item.missing is None]
         if not unknown:
@@ -85,14 +87,14 @@ class Measurer:
                 item.kept = None if item.missing is not None or pieces is None else b"".join(pieces)
 
     def probe(self, media: Sequence[Media]) -> None:
-        """Find out which of `media` are not there any more, without reading them.
+        """Find out which of `media` are no longer there, without reading them.
 
-        A file that has another size now is forgotten, so that it is measured again.
+        Forgets a file that has another size now, so that it is measured again.
         """
         self._each(media, self._probe)
 
     def forget(self, item: Media) -> None:
-        """The file is not what was recorded of it: the record is removed and the file is to be measured again."""
+        """Remove the record of a file that is not what was recorded of it, so that it is measured again."""
         log.warning("archive_source_changed", media_id=str(item.id))
         item.size = item.crc32 = item.kept = None
         self._context.write(lambda cursor: _forget(cursor, item))
@@ -126,7 +128,7 @@ class Measurer:
         def on_chunk(data: bytes, offset: int) -> None:
             nonlocal done
             self._metrics.downloaded.inc(len(data))
-            # An offset of 0 takes back what an earlier attempt had brought.
+            # An offset of 0 takes back what an earlier attempt brought.
             gained = len(data) - (done - offset)
             self._progress.add(size=gained)
             reading.took(item, data, offset, gained)
@@ -154,7 +156,7 @@ class Measurer:
         self._record()
 
     def _record(self, *, unconditionally: bool = False) -> None:
-        """Write measures to the rows, at most once a second: what was read once must not be read again after a crash."""
+        """Write measures to the rows, at most once a second, so that a crash makes nobody read those files again."""
         if not unconditionally and time.monotonic() - self._recorded_at < _RECORD_EVERY:
             return
         with self._lock:
@@ -165,7 +167,7 @@ class Measurer:
 
 
 class _Reading:
-    """What has been read in all, against the limit, and what of it is kept."""
+    """Counts what is read in all, against the limit, and keeps what has room."""
 
     def __init__(self, known_bytes: int, keep_bytes: int, limits: ArtifactLimits) -> None:
         self._lock = threading.Lock()

@@ -1,12 +1,12 @@
-"""Moves an artifact from the origin to the store: files are read side by side into parts, parts are sent side by side.
+"""Moves an artifact from the origin to the store: several threads read files into parts, several others send parts.
 
-The owner's thread opens parts in order, each as soon as a buffer is free, and writes into it what the artifact holds of
-its own. Readers take files in order and fill the parts they fall into; long files are read in pieces where the origin
-serves ranges. A part that is full is sent, and its buffer is free again. Since parts are opened in order and files are
-taken in order, whoever waits, waits for something that is under way.
+The owner's thread opens parts in order, each as soon as a buffer is free, and writes into it the ZIP's own bytes.
+Readers take files in order and fill the parts that these fall into; they read long files in pieces where the origin
+serves ranges. Senders send a part once it is full, and free its buffer. Parts are opened and files are taken in order,
+so a waiting thread always waits for one that makes progress: no deadlock.
 
-Memory is `window` buffers of `part_bytes`, whatever the artifact's size. Every file's CRC is checked against the one in
-its header before the last part can be finished.
+Memory is `window` buffers of `part_bytes`, whatever the artifact's size. Readers check every file's CRC against the one
+in its header before the last part can be full.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MIB: Final = 1024 * 1024
 
 BUFFER_BYTES: Final = 40 * _MIB
-"""Bytes that one artifact holds at most: parts in work, and files kept from measuring."""
+"""Bytes of memory that one artifact takes at most: for parts in work, and for files kept from measuring."""
 
 SMALLEST_PART: Final = 5 * _MIB
 MOST_PARTS: Final = 10_000
@@ -42,7 +42,7 @@ _SPLIT_PARTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """How an artifact is cut: into `count` parts of `part_bytes`, the last one shorter, `window` of them in work at a time."""
+    """An artifact is cut into `count` parts of `part_bytes`, the last one shorter; `window` are in work at a time."""
 
     part_bytes: int
     count: int
@@ -50,9 +50,9 @@ class Sizing:
 
     @classmethod
     def of(cls, artifact_bytes: int, kept_bytes: int = 0) -> Sizing:
-        """The smallest parts that stores take, larger ones only where there would be too many.
+        """The smallest parts that stores take, or larger ones where there would be too many.
 
-        Raises Permanent for an artifact that cannot be sent within BUFFER_BYTES.
+        Raises Permanent for an artifact that needs parts larger than BUFFER_BYTES.
         """
         part = max(SMALLEST_PART, -(-artifact_bytes // (MOST_PARTS * _MIB)) * _MIB)
         if part > BUFFER_BYTES:
@@ -71,7 +71,7 @@ def is_long(size: int, sizing: Sizing) -> bool:
 
 
 class NotTheFile(Exception):
-    """The file of entry number `entry` is there and is not the one that was measured."""
+    """The file of entry number `entry` is there, but is not the one that was measured."""
 
     def __init__(self, entry: int) -> None:
         super().__init__(entry)
@@ -106,9 +106,9 @@ class _Part:
 class Transfer:
     """One artifact's way from the origin to the store.
 
-    `read(entry, start, end, sink, checkpoint)` gives bytes of an entry's file to `sink`; with `split`, long files are read
-    in pieces. `send(number, body, checkpoint)` sends a part, numbered from 1. Both are called from several threads, as
-    are `on_file`, once for each entry that is done, and `on_sent`, with the bytes of each part.
+    `read(entry, start, end, sink, checkpoint)` gives bytes of an entry's file to `sink`: with `split`, long files in
+    pieces. `send(number, body, checkpoint)` sends a part, numbered from 1. `on_file` is called once for each entry
+    that is done, `on_sent` with the bytes of each part. Several threads call all four.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Transfer:
         self._pieces: dict[int, list[_ReadPiece]] = {}
 
     def run(self, checkpoint: Callable[[], None], tick: Callable[[], None]) -> None:
-        """Send every part. Raises NotTheFile, and what the callables raise; nothing is under way any more then."""
+        """Send every part. Raises NotTheFile and what the callables raise, once all threads have ended."""
         tasks = self._tasks()
         with Crew(checkpoint, tick) as crew:
             self._crew = crew
@@ -150,7 +150,7 @@ class Transfer:
             crew.watch_to_end()
 
     def _open_part(self, number: int) -> None:
-        """Give a part a buffer and write what is not a file's into it."""
+        """Give a part a buffer, and write the ZIP's own bytes into it."""
         crew, sizing = self._crew, self._sizing
         at = number * sizing.part_bytes
         size = min(sizing.part_bytes, self._layout.size - at)
@@ -216,7 +216,7 @@ class Transfer:
         self._verify(task.entry, _ReadPiece(task.start, task.end, crc32))
 
     def _fill(self, at: int, data: bytes) -> None:
-        """Copy `data` to where it stands in the artifact, which may be in two parts or more."""
+        """Copy `data` to byte `at` of the artifact and on; it may fall into two parts or more."""
         crew, view = self._crew, memoryview(data)
         while view:
             number = at // self._sizing.part_bytes
@@ -234,7 +234,7 @@ class Transfer:
             at, view = at + count, view[count:]
 
     def _verify(self, entry: int, piece: _ReadPiece) -> None:
-        """Check the CRC of the entry's file once `piece` was the last of it."""
+        """Check the CRC of the entry's file when `piece` is the last of it."""
         wanted = self._layout.entries[entry]
         with self._crew.changed:
             pieces = self._pieces.setdefault(entry, [])

@@ -1,8 +1,8 @@
 """No upload and no object is left that nothing names.
 
-An artifact notes in its own row under which key it is about to write, before it asks the store for anything, and the
-upload's id before the first part is sent. Whoever takes over after a crash aborts what is noted; rows that are over are
-cleaned by a sweep, and so are uploads that no row names, once they are old.
+A job notes in its own row the key that it is about to write to, before it asks the store for anything, and the upload's
+id before it sends the first part. Whoever takes over after a crash aborts what is noted. A sweep cleans up after rows
+that are over, and aborts uploads that no row names once they are old.
 
 While a job has its key noted and holds its lease, no other job builds the same artifact: it waits and finds it built.
 """
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 _TWIN_SECONDS: Final = 5.0
 
-# An upload that no row names may belong to another database with the same bucket: it must be older than any that works.
+# An upload that no row names may belong to another database with the same bucket. No upload in work is this old.
 _ABANDONED_AFTER: Final = timedelta(days=1)
 _LIST_EVERY: Final = timedelta(hours=1)
 _SWEPT_AT_ONCE: Final = 50
@@ -70,7 +70,7 @@ SELECT EXISTS (SELECT FROM public.download_artifacts WHERE upload_key = %(key)s 
 
 
 class Uploads:
-    """What one attempt at an artifact does about uploads, its own and those of attempts before it."""
+    """What one attempt does about uploads: its own, and those of attempts before it."""
 
     def __init__(self, context: Context, objects: Objects) -> None:
         self._context = context
@@ -79,7 +79,7 @@ class Uploads:
         self._id: str | None = context.job.columns["upload_id"]
 
     def note_key(self, key: str) -> None:
-        """Note where this artifact is about to write, after removing what an earlier attempt left behind.
+        """Note the key that this job is about to write to, after removing what an earlier attempt left behind.
 
         Raises Snooze while another job builds the very same artifact, and as `Context.write` and `Objects` do.
         """
@@ -88,13 +88,16 @@ class Uploads:
             self._clean(earlier)
         self._context.write(lambda cursor: self._note_key(cursor, key))
         if earlier == key:
-            # Only the holder of the key gets here: whatever is unfinished under it belongs to nobody.
+            # Only the holder of the key gets here, so that whatever is unfinished under it belongs to nobody.
             remove_uploads(self._objects, key, self._id)
         self._key, self._id = key, None
 
     def note_id(self, upload_id: str) -> None:
-        """Note the upload, before its first part is sent, and abort others that were begun under the key: a beginning whose
-        answer was lost is made again, and the first one is known to nobody."""
+        """Note the upload before its first part is sent, and abort others that were begun under the key.
+
+        When the answer to a beginning is lost, the client begins again, and nobody knows the first upload. Raises as
+        `Context.write` and `Objects` do.
+        """
         self._context.write(lambda cursor: self._note_id(cursor, upload_id))
         self._id = upload_id
         assert self._key is not None
@@ -120,7 +123,7 @@ class Uploads:
 
 
 def remove_uploads(objects: Objects, key: str, upload_id: str | None) -> None:
-    """Abort the uploads of `key`: the one that was noted, and any that was begun and not yet noted."""
+    """Abort the uploads of `key`: the one that is noted, and any that was begun and not yet noted."""
     if upload_id is not None:
         abort(objects, key, upload_id)
     for upload in unfinished(objects, key):
@@ -131,7 +134,7 @@ def remove_uploads(objects: Objects, key: str, upload_id: str | None) -> None:
 def remove_if_unnamed(
     cursor: psycopg.Cursor[Any], objects: Objects, key: str, upload_id: str | None, artifact_id: Any
 ) -> None:
-    """Remove what an attempt at `artifact_id` left under `key`: its upload, and the object unless something names it."""
+    """Remove what `artifact_id` left under `key`: its upload, and the object unless something names it."""
     params = {"key": key, "id": artifact_id}
     cursor.execute(_LOCK_KEY, params)
     if upload_id is not None:
@@ -143,7 +146,7 @@ def remove_if_unnamed(
 
 
 class _Left(NamedTuple):
-    """The columns of _LIST_LEFT: what an artifact that is over has noted and not forgotten."""
+    """The columns of _LIST_LEFT: what an artifact that is over still has noted."""
 
     artifact_id: Any
     upload_key: str
@@ -151,7 +154,7 @@ class _Left(NamedTuple):
 
 
 class Sweeper:
-    """Removes what artifacts that are over left at the store. Works in a thread of its own: the store may be slow."""
+    """Removes what artifacts that are over left at the store. Its thread is its own, for the store may be slow."""
 
     def __init__(self, conninfo: str, objects: Objects) -> None:
         self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:sweep")
@@ -160,18 +163,18 @@ class Sweeper:
         self._listed_at = datetime.min.replace(tzinfo=UTC)
 
     def start(self, _link: Link) -> None:
-        """Sweep in the background, unless that is under way."""
+        """Sweep in the background, unless a sweep is under way."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
             self._thread.start()
 
     def sweep(self) -> int:
-        """Clean up after artifacts that are over, and once an hour after what no row names; returns how many.
+        """Clean up after artifacts that are over, and once an hour abort what no row names. Returns how many it was.
 
         Raises psycopg.Error and as `Objects` does.
         """
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # Whoever waited for the lock of a key must see what was noted meanwhile, whatever the database's default is.
+            # A wait for the lock of a key must end with a look at what was noted meanwhile, whatever the default is.
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             count = self._sweep_rows(connection)
             now = datetime.now(UTC)

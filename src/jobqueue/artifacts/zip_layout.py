@@ -1,9 +1,8 @@
-"""The bytes of a stored ZIP, laid out before any of them is read.
+"""The bytes of a stored ZIP, laid out before any file is read.
 
-Every entry's size and CRC-32 are known beforehand, so that local headers are complete, nothing needs a data descriptor,
-the ZIP's length is exact, and any range of it can be made by itself: parts are sent in any order and in parallel.
-No library offers that, which is why the format is written down here; `tests/artifacts/test_zip_layout.py` reads the result
-with four others' readers.
+Every entry's size and CRC-32 are known beforehand. So local headers are complete, nothing needs a data descriptor, the
+length is exact, and any range can be made by itself: parts are sent in any order and in parallel. No library offers
+that, so this module writes the format; `tests/artifacts/test_zip_layout.py` reads the result with four others' readers.
 
 Rules (APPNOTE.TXT 6.3.10, and what readers trip over):
 - method 0 (stored), names in UTF-8 with bit 11 set;
@@ -37,13 +36,13 @@ _REGULAR_FILE_0644: Final = 0o100644 << 16
 _VERSION: Final = 10
 _VERSION_64: Final = 45
 
-# A field of all ones says "look into the Zip64 record", so that the largest values do not fit either.
+# A field of all ones says "look into the Zip64 record", so these values themselves do not fit either.
 _TOO_LONG: Final = 0xFFFFFFFF
 _TOO_MANY: Final = 0xFFFF
 
 
 class DosTime(NamedTuple):
-    """A moment as MS-DOS wrote it, to two seconds: 7 bits year from 1980, 4 month, 5 day; 5 bits hour, 6 minute, 5 second / 2."""
+    """A date and a time of day in MS-DOS form, to two seconds."""
 
     date: int
     time: int
@@ -53,7 +52,7 @@ class DosTime(NamedTuple):
 class ZipEntry:
     """A file of the ZIP: `size` in bytes, `modified` as `dos_time` gives it.
 
-    `content` is set where the bytes are at hand; otherwise whoever writes the ZIP gets a Span to fill.
+    `content` holds the bytes where they are at hand. Without it, `pieces` gives a Span for the writer to fill.
     """
 
     name: str
@@ -65,7 +64,7 @@ class ZipEntry:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `start` to `end` of entry number `entry`, to stand at `at` in the ZIP."""
+    """Bytes `start` to `end` of entry number `entry`; their place in the ZIP is `at`."""
 
     at: int
     entry: int
@@ -75,7 +74,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Bytes of the ZIP's own, to stand at `at`."""
+    """Bytes of the ZIP's own; their place in it is `at`."""
 
     at: int
     data: bytes
@@ -92,7 +91,7 @@ def dos_time(moment: datetime | None) -> DosTime:
 
 
 class ZipLayout:
-    """Where everything stands in the ZIP of `entries`, in their order. `size` is the ZIP's length in bytes."""
+    """The place of everything in a ZIP of `entries`, in their order. `size` is the ZIP's length in bytes."""
 
     def __init__(self, entries: Sequence[ZipEntry]) -> None:
         self.entries = entries

@@ -1,1 +1,1 @@
-"""Talking HTTP to others: connection pools, downloads under limits, and the words for what went wrong."""
+"""HTTP to others: connection pools, downloads under limits, retries, and plain words for what went wrong."""

@@ -1,8 +1,8 @@
 """Which addresses may be dialled when somebody else chose the URL, and a pool of connections that dials no other.
 
-A name is resolved once, when it is dialled; every address it has is judged then, and the connection goes to one of those
-that were judged: there is no moment at which the name could come to mean another. A connection that is kept open leads where
-it was dialled to. TLS still verifies the certificate against the name of the URL.
+The pool resolves a name once, when it dials. It judges every address of the name, and connects to one that it judged:
+there is no moment at which the name could come to mean another. A connection that is kept open leads where it was dialled
+to. TLS still verifies the certificate against the name in the URL.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Resolve = Callable[..., Sequence[tuple[Any, ...]]]
 
 # What is not the public internet, and what to call it: the IANA special-purpose address registries (RFC 6890) and a few
-# addresses of clouds. Of IPv6 only 2000::/3 is given out as global unicast (RFC 4291), so that all else is refused.
+# addresses of clouds. Of IPv6 only 2000::/3 is given out as global unicast (RFC 4291), so the guard refuses all else.
 _REFUSED: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ip_network(network), name)
     for network, name in (
@@ -69,7 +69,7 @@ _REFUSED: Final[tuple[tuple[Network, str], ...]] = tuple(
 )
 _GLOBAL_V6: Final = ip_network("2000::/3")
 
-# Ports of other protocols, whose servers might take a request for something else (Fetch Standard, section "Port blocking").
+# Ports of other protocols, whose servers might misread a request (Fetch Standard, section "Port blocking").
 _PORTS: Final = frozenset(
     {0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
      111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
@@ -77,16 +77,16 @@ _PORTS: Final = frozenset(
      6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080}
 )  # fmt: skip
 
-# Endpoints that keep connections open at the same time; the one not used for longest gives its up.
+# So many endpoints keep connections open. Beyond that, the endpoint not used for longest gives its own up.
 _MOST_HOSTS: Final = 256
 
 
 class Refused(Exception):
-    """The guard does not let this be dialled. The message names the cause, and of the URL only host and port."""
+    """The guard does not let this URL be dialled. The message names the cause, and of the URL only host and port."""
 
 
 class Guard:
-    """Judges URLs and addresses. Plain http needs `allow_http`; inside addresses need a network of `allowed` around them.
+    """Judges URLs and addresses. Plain http needs `allow_http`; an inside address must be in a network of `allowed`.
 
     `resolve` has the signature of socket.getaddrinfo.
     """
@@ -103,7 +103,7 @@ class Guard:
         self._resolve = resolve
 
     def check_url(self, url: str) -> None:
-        """Raise Refused for a URL that is never dialled, whatever its name means: no address is looked up."""
+        """Raise Refused for a URL that is never dialled, whatever its host means. Looks no address up."""
         try:
             parts = parse_url(url)
         except LocationParseError:
@@ -120,7 +120,7 @@ class Guard:
             raise Refused(f"its address has port {parts.port}, which belongs to another protocol")
 
     def judge(self, address: str) -> str | None:
-        """Why `address`, an IP address, may not be dialled, in words; None when it may."""
+        """The reason, in words, why the IP address `address` may not be dialled; None when it may."""
         ip = ip_address(address.partition("%")[0])
         if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
@@ -134,9 +134,9 @@ class Guard:
         return f"{ip} is not a public address"
 
     def resolve(self, host: str, port: int, seconds: float) -> Sequence[tuple[Any, ...]]:
-        """What `host` means now, as socket.getaddrinfo gives it; every address of it may be dialled.
+        """What `host` means now, as socket.getaddrinfo gives it. Every address in it may be dialled.
 
-        Raises Refused when one may not, OSError when there is none, TimeoutError when there is no answer in `seconds`.
+        Raises Refused when one may not, OSError when there is none, TimeoutError when no answer comes in `seconds`.
         """
         try:
             found = _within(seconds, lambda: self._resolve(host, port, 0, socket.SOCK_STREAM))
@@ -149,10 +149,11 @@ class Guard:
 
 
 def guarded_pool(guard: Guard, *, maxsize: int) -> urllib3.PoolManager:
-    """A thread-safe pool that dials only what `guard` lets through, and neither retries nor follows redirects by itself.
+    """A thread-safe pool that dials only what `guard` lets through. It neither retries nor follows redirects by itself.
 
-    It keeps at most `maxsize` connections a host open; more may be in use. Its waits can be interrupted, as those of
-    jobqueue.net.http_pool.pool. Requests raise Refused as well as what urllib3 raises. Whoever makes it ends it with `clear()`.
+    It keeps at most `maxsize` connections a host open; more may be in use. `while_waiting` can interrupt its waits, as
+    those of jobqueue.net.http_pool.pool. Requests raise Refused and what urllib3 raises. The caller ends the pool with
+    `clear()`.
     """
 
     class Plain(PatientConnection):
@@ -175,7 +176,7 @@ def guarded_pool(guard: Guard, *, maxsize: int) -> urllib3.PoolManager:
 
 
 def _dial(connection: HTTPConnection, guard: Guard) -> socket.socket:
-    """A connected socket, in the connection's own connect timeout for everything that it takes."""
+    """A connected socket. The connection's own connect timeout covers all that this takes."""
     seconds = connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
     until = time.monotonic() + seconds
     try:
@@ -206,9 +207,9 @@ def _dial(connection: HTTPConnection, guard: Guard) -> socket.socket:
 
 
 def _within(seconds: float, call: Callable[[], Sequence[tuple[Any, ...]]]) -> Sequence[tuple[Any, ...]]:
-    """What `call` returns or raises; TimeoutError when that takes longer than `seconds`.
+    """What `call` returns or raises. Raises TimeoutError when that takes longer than `seconds`.
 
-    A resolver cannot be interrupted: the thread that waits for it is left behind, and ends when the resolver gives up.
+    Nobody can interrupt a resolver. The thread that waits for it stays behind, and ends when the resolver gives up.
     """
     answers: list[Sequence[tuple[Any, ...]]] = []
     errors: list[OSError | UnicodeError] = []

@@ -1,9 +1,9 @@
-"""Downloads one file over HTTP under limits of size, time and rate, hashing it on the way.
+"""Downloads one file over HTTP under limits of size, time and rate, and hashes it on the way.
 
-Broken bodies are resumed where the server makes that safe: it must have given a strong validator, which is sent as
-`If-Range` so that a file that changed in between comes whole (RFC 9110 sections 13.1.5, 14 and 15.3.7). Redirects are
-never followed, for the request carries a secret. Everything that goes wrong becomes Permanent or Retry with one sentence
-that holds no address beyond the host's name.
+A download resumes a broken body where the server makes that safe: the server must have given a strong validator, which
+goes out as `If-Range`, so that a file that changed in between comes whole (RFC 9110 sections 13.1.5, 14 and 15.3.7). It
+never follows a redirect, for the request carries a secret. Whatever goes wrong becomes Permanent or Retry, with one
+sentence that holds no address beyond the host's name.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from jobqueue.net.download_limits import DownloadLimits
 
-# What readers that hold pieces of several bodies in memory take at once.
+# Bytes that a reader takes at once when it holds pieces of several bodies in memory.
 CHUNK_BYTES = 256 * 1024
 
-# What a download takes at once, up to the next multiple of it in the file: the page cache takes whole pages faster than
-# parts of them, and each piece costs system calls and hand-overs of the interpreter. From a fast peer over plain HTTP
+# Bytes that a download takes at once, up to their next multiple in the file: the page cache takes whole pages faster than
+# parts of them, and each piece costs system calls and hand-overs of the interpreter. From a fast peer over plain HTTP,
 # fetching takes an eighth less processor time than with 256 KiB; larger pieces save no more.
 PIECE_BYTES = 1024 * 1024
 
@@ -45,7 +45,7 @@ _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress"
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A file that came whole: its size in bytes, its SHA-256 in hex, and how often it had to be taken up again."""
+    """A file that came whole: its size in bytes, its SHA-256 in hex, and how often the download resumed."""
 
     path: Path
     size_bytes: int
@@ -64,17 +64,17 @@ def download(
     on_bytes: Callable[[int], object] = lambda _count: None,
     wording: Wording | None = None,
 ) -> Downloaded:
-    """GET `url` into the file `target`, replacing it; `pool` must come from `jobqueue.net.http_pool.pool`.
+    """GET `url` into the file `target`, and replace what is there. `pool` must come from `jobqueue.net.http_pool.pool`.
 
     `checkpoint` is called for each piece of at most 1 MiB and every tenth of a second without one; what it raises ends
-    the download and closes its connection. `on_bytes` gets the size of each piece that came over the wire, so that the
-    sum counts traffic: pieces that a restart discards are in it. After an error the content of `target` is undefined.
+    the download and closes its connection. `on_bytes` gets the size of each piece that came over the wire. Their sum
+    counts traffic, with the pieces that a restart discards. After an error the content of `target` is undefined.
 
-    A length is verified wherever the server states one; without Content-Length or chunks the end of the connection is
-    taken for the end of the file, since HTTP leaves nothing else.
+    The download verifies a length wherever the server states one. Without Content-Length or chunks it takes the end of
+    the connection for the end of the file, since HTTP leaves nothing else.
 
-    Raises Permanent for a redirect, a refusal (4xx), a compressed answer and a file over `max_bytes` (refused before its
-    body when the length is known), Retry for everything that may pass, with `after` from Retry-After.
+    Raises Permanent for a redirect, a refusal (4xx), a compressed answer and a file over `max_bytes` (before its body
+    when the length is known); Retry for everything that may pass, with `after` from Retry-After.
     """
     words = wording or Wording(peer=host_of(url))
     watch = Watch(limits, words.peer, checkpoint)
@@ -93,7 +93,7 @@ def _writing() -> Iterator[None]:
 
 
 class _PartialFile:
-    """The part of the file that has come, and its digest. Raises Retry when the disk does not take it."""
+    """The part of the file that has come, and its digest. Every method raises Retry when the disk does not take it."""
 
     def __init__(self, target: Path) -> None:
         with _writing():
@@ -149,7 +149,7 @@ class _Transfer:
         self._watch = watch
         self._on_bytes = on_bytes
         self._file = file
-        # Small enough that a download that is slowed down pauses for an eighth of a second at most.
+        # Small enough that a slowed download pauses for an eighth of a second at most.
         self._piece = PIECE_BYTES if limits.max_rate is None else min(PIECE_BYTES, int(limits.max_rate / 8) + 1)
         self._total: int | None = None
         self._validator: str | None = None
@@ -165,7 +165,7 @@ class _Transfer:
                 if self._accept(response, offset):
                     self._receive(response)
             finally:
-                # Closing alone would keep the place in the pool: after as many refusals nobody could download any more.
+                # Closing alone would keep the place in the pool: after a few refusals nobody could download any more.
                 response.close()
                 response.release_conn()
 
@@ -174,7 +174,7 @@ class _Transfer:
         if offset and self._validator:
             headers = {**headers, "Range": f"bytes={offset}-", "If-Range": self._validator}
         limits = self._limits
-        # A kept connection may have been closed by the peer just as it was used again. That is no fault: ask once more.
+        # The peer may close a kept connection just as we use it again. That is no fault: ask once more.
         asking = Retrying(
             before=lambda _state: self._watch.begin_request(),
             retry=retry_if_exception_type(faults.ProtocolError),
@@ -209,7 +209,7 @@ class _Transfer:
     def _start_over(self, response: BaseHTTPResponse) -> None:
         peer = self._words.peer
         for coding in response.headers.get("Content-Encoding", "").lower().split(","):
-            # Decompressing would hand the size of the file to whoever sends it; other words change no bytes.
+            # If we decompressed, the sender would decide how large the file becomes. Other words change no bytes.
             if coding.strip() in _COMPRESSIONS:
                 raise Permanent(f"{peer} sent the file compressed ({coding.strip()}) although asked not to")
         length = response.headers.get("Content-Length")
@@ -224,7 +224,7 @@ class _Transfer:
             self._file.restart()
 
     def _continue(self, response: BaseHTTPResponse, offset: int) -> bool:
-        """Whether the answer's body is the rest of the file from `offset`; otherwise the file is whole or starts over."""
+        """Whether the body is the rest of the file from `offset`. If not, the file is whole or starts over."""
         answered = response.headers.get("Content-Range", "")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", answered)
@@ -236,7 +236,7 @@ class _Transfer:
         elif answered == f"bytes */{offset}" and self._total in (None, offset):
             self._whole = True
             return False
-        # It does not keep to the rules of ranges, or the file changed: take it from the start, and as one piece.
+        # The peer breaks the rules of ranges, or the file changed: take it from the start, and as one piece.
         self._trust_ranges = False
         self._validator = None
         self._file.restart()
@@ -264,7 +264,7 @@ class _Transfer:
             raise Retry(f"{self._words.peer} sent more than the {self._total} bytes it had stated")
 
     def _resume_after(self, fault: str) -> None:
-        """Return when the rest may be asked for; raises Retry with `fault` otherwise."""
+        """Return when the rest may be asked for; otherwise raise Retry with `fault`."""
         of_total = "" if self._total is None else f" of {self._total}"
         fault = f"{fault}, after {self._file.size}{of_total} bytes"
         if self._validator is None:

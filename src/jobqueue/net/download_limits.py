@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class DownloadLimits:
     """What a download may cost: bytes, seconds, and bytes a second.
 
-    `total_seconds` covers everything, resumes included; `read_seconds` is the longest silence; `min_rate` is judged over
-    each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down to that, None lets it run.
+    `total_seconds` covers everything, resumes too; `read_seconds` is the longest silence. The peer must keep `min_rate`
+    over each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down, None lets it run.
     Raises ValueError for limits that no download can meet.
     """
 
@@ -41,10 +41,10 @@ class DownloadLimits:
 
 
 class Watch:
-    """Judges one download by `limits`, from now on; only time spent waiting for the peer counts against its rate.
+    """Judges one download by `limits`, from now on. Only time spent waiting for the peer counts against its rate.
 
-    `checkpoint` says whether the caller still wants it, by returning or raising. Every method may raise what it raises,
-    and Retry in the name of `peer` when a limit is passed.
+    `checkpoint` returns while the caller still wants the download, and raises when not. Every method may raise what it
+    raises, and Retry in the name of `peer` when a limit is passed.
     """
 
     def __init__(self, limits: DownloadLimits, peer: str, checkpoint: Callable[[], None]) -> None:
@@ -61,7 +61,7 @@ class Watch:
         self._in_body = False
 
     def begin_body(self) -> None:
-        """The head of the answer came: from now on the peer is held to its rate."""
+        """The head of the answer came: from now on the peer must keep its rate."""
         self._in_body = True
         self._window_waited = 0.0
         self._window_bytes = 0
@@ -69,7 +69,7 @@ class Watch:
         self._body_began = self._asked = time.monotonic()
 
     def waiting(self) -> None:
-        """Nothing came just now; to be called several times a second while that lasts."""
+        """Nothing came just now. Call this several times a second while that lasts."""
         self._go_on()
         waited = time.monotonic() - self._asked
         if waited > self._limits.read_seconds:
@@ -86,7 +86,7 @@ class Watch:
             self._window_waited, self._window_bytes = 0.0, 0
 
     def before_more(self) -> None:
-        """More is about to be asked for; returns when it may be, which `max_rate` can delay by the time of a piece."""
+        """Return when more may be asked for, which `max_rate` can delay by the time of a piece."""
         self._go_on()
         if self._limits.max_rate is not None:
             ahead = self._body_began + self._body_bytes / self._limits.max_rate - time.monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-# Worth another attempt although they are no fault of the server: not ready yet, timed out, too early, too many.
+# These pass although they are no fault of the server: not ready yet, timed out, too early, too many.
 _PASSING = frozenset({202, 408, 425, 429})
 
 
@@ -25,7 +25,7 @@ _PASSING = frozenset({202, 408, 425, 429})
 class Wording:
     """The caller's words in error messages.
 
-    `peer` is who was asked, `size_limit` the setting behind a limit of size; `refusals` holds, by status, the whole
+    `peer` is who was asked, `size_limit` the setting behind a limit of size. `refusals` holds, by status, the whole
     sentence for an answer that no further attempt can change.
     """
 
@@ -37,8 +37,8 @@ class Wording:
 def refusal(response: BaseHTTPResponse, url: str, words: Wording) -> JobError:
     """The error for an answer to `url` that is not what was asked for.
 
-    Retry for 5xx and the few others that pass, with Retry-After as `after`; Permanent for the rest. Of a redirect's
-    target only the host is named. The server's own reason phrase is left out, for it may repeat what we sent.
+    It is Retry for 5xx and the few others that pass, with Retry-After as `after`; Permanent for the rest. It names only
+    the host of a redirect's target, and never the server's own reason phrase, which may repeat what we sent.
     """
     status, peer = response.status, words.peer
     answer = f"{status} {responses.get(status, '')}".rstrip()
@@ -68,9 +68,9 @@ def _host_of_target(url: str, location: str) -> str:
 
 
 def validator(response: BaseHTTPResponse) -> str | None:
-    """What may be sent as If-Range to resume this body; None when it cannot safely be resumed.
+    """The If-Range to resume this body with; None when it cannot safely be resumed.
 
-    A strong ETag, or else a modification date that is at least a second older than the answer: within that second the
+    That is a strong ETag, or else a modification date at least a second older than the answer: within that second the
     file might have changed twice (RFC 9110 sections 8.8.2.2 and 13.1.5).
     """
     headers = response.headers

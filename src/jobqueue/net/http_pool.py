@@ -1,8 +1,8 @@
 """Connection pools whose waits can be interrupted, and plain words for what goes wrong on them.
 
 A read timeout alone does not bound a request: a peer that sends one byte every few seconds, in its headers or between
-the chunks of its body, never runs into it. Nor does a caller that wants to stop get a word in while a read blocks.
-So connections from `pool` wait in slices of a tenth of a second, and `while_waiting` lets the caller act in each.
+the chunks of its body, never runs into it. Nor can a caller stop while a read blocks. So connections from `pool` wait
+in slices of a tenth of a second, and `while_waiting` lets the caller act in each.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _in_wait: ContextVar[Callable[[], None] | None] = ContextVar("in_wait", default=
 def pool(
     maxsize: int, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS
 ) -> urllib3.PoolManager:
-    """A thread-safe pool of at most `maxsize` connections a host; it neither retries nor follows redirects by itself.
+    """A thread-safe pool of at most `maxsize` connections a host. It neither retries nor follows redirects by itself.
 
-    A thread that finds all of them in use waits for one. Timeouts are in seconds, for each connect and each read.
-    Whoever makes it ends it with `clear()`.
+    A thread that finds all of them in use waits for one. Timeouts are in seconds, for each connect and each read. The
+    caller ends the pool with `clear()`.
     """
     manager = urllib3.PoolManager(
         num_pools=8,
@@ -75,7 +75,7 @@ def while_waiting(call: Callable[[], None]) -> Iterator[None]:
 def retry_after(value: str | None, date: str | None = None) -> float | None:
     """The seconds that a `Retry-After` header asks for, from 0 to 6 hours; None when absent or unreadable.
 
-    Both forms are read: seconds, and an HTTP date, which is measured against the response's own `Date` where it has
+    It reads both forms: seconds, and an HTTP date. It measures a date against the response's own `Date` where there is
     one, so that a clock that is off does not matter (RFC 9110 sections 10.2.3 and 6.6.1).
     """
     if value is None:
@@ -102,7 +102,7 @@ def http_date(value: str | None) -> float | None:
 
 
 def host_of(url: str) -> str:
-    """The host of `url`, with its port where one is given and nothing else of it: safe in a message."""
+    """The host of `url`, with its port if it has one, and nothing else: safe in a message."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -115,7 +115,7 @@ def host_of(url: str) -> str:
 
 
 def describe(error: Exception, peer: str) -> str:
-    """What `error`, raised by urllib3, means, in a sentence that starts with `peer` and holds no address or secret."""
+    """What urllib3's `error` means, in a sentence that starts with `peer` and holds no address or secret."""
     match error:
         case faults.NameResolutionError():
             return f"{peer} could not be found: its name does not resolve"
@@ -143,7 +143,7 @@ def _describe_tls(error: Exception, peer: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's or OpenSSL's own words; a peer's are left out, for they may repeat what we sent."""
+    """The words of the operating system or OpenSSL, and never those of a peer, which may repeat what we sent."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError) and cause.reason:
             return str(cause.reason).lower().replace("_", " ")
@@ -159,7 +159,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what led to it, innermost last; urllib3 keeps a cause as `__cause__`, `__context__` or argument."""
+    """`error` and what led to it, innermost last. urllib3 keeps a cause as `__cause__`, `__context__` or argument."""
     seen: list[BaseException] = []
     waiting: list[BaseException] = [error]
     while waiting:
@@ -173,7 +173,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 class _SlicedReader(io.RawIOBase):
-    """The bytes of a socket, waited for in slices."""
+    """The bytes of a socket. It waits for them in slices."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -189,7 +189,7 @@ class _SlicedReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         call = _in_wait.get()
         if call is not None:
-            # A peer that sends a little now and then is asked about as often as one that sends nothing.
+            # The caller is asked as often about a peer that sends a little now and then as about a silent one.
             if time.monotonic() - self._called_at > _SLICE_MS / 1000:
                 self._called_at = time.monotonic()
                 call()
@@ -223,7 +223,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class PatientConnection(HTTPConnection):
-    """A connection whose answers can be waited for with `while_waiting`."""
+    """A connection whose waits `while_waiting` can interrupt."""
 
     response_class = _Response
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ATTEMPTS: Final = 5
-"""Attempts at one file or part that may bring nothing."""
+"""Attempts in a row at one file or part that may bring too little."""
 
 PROGRESS_BYTES: Final = 8 * 1024 * 1024
-"""An attempt that brought at least this much is not held against a file: a long one may break off many times."""
+"""An attempt that brought at least this much does not count: a long file may break off many times."""
 
 _BACKOFF: Final = Backoff(first=0.5, longest=30.0, jitter=0.5)
 _SLICE: Final = 0.1
@@ -36,8 +36,8 @@ def patiently(
 ) -> T:
     """What `action` returns, tried again while it raises Retry, except for those of `except_for`.
 
-    `progress()` is the number of bytes that there are so far. `checkpoint` is called before each attempt and several times
-    a second between them; it may end the waiting by raising. A peer's wish (`Retry.after`) is followed up to 30 seconds.
+    `progress()` is the number of bytes that have come so far. `checkpoint` is called before each attempt and several
+    times a second between them, and may end the wait by raising. A peer's wish (`Retry.after`) counts up to 30 seconds.
     Raises the last Retry when ATTEMPTS attempts in a row brought too little, and whatever else `action` raises.
     """
     patience = _Patience(checkpoint, progress, except_for)

@@ -1,9 +1,9 @@
 """The address that a target is called at: its base URL, and a path that somebody else chose.
 
-A path stands in rows that anybody who may insert a job can write, and the request carries the target's secret. What is
-appended to `https://backend.example.com` could as well go on with its host (`.evil.example/`), give it a port (`:8443/`), or make
-all of it a user name (`@evil.example/`). So a path has to end the authority, by the slash it begins with, and what came of
-it is read again before it is called.
+A path stands in rows that anybody who may insert a job can write, and the request carries the target's secret. After
+`https://backend.example.com` a path could go on with the host (`.evil.example/`), give it a port (`:8443/`), or make all
+of it a user name (`@evil.example/`). So a path has to begin with a slash, which ends the authority; and `join_path` reads
+the whole URL again.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from urllib3.util import parse_url
 TargetUrl = NewType("TargetUrl", str)
 """A URL that `join_path` made: the target's secret may be sent to it."""
 
-# A second slash would make a reference of it that begins with a host (RFC 3986 section 4.2). A query may follow: schedules
-# have one. A fragment is never sent, so that whoever writes one expects something else. Browsers and some servers take a
-# backslash for a slash, and leave tabs and newlines out; a proxy may make ASCII of characters that look like it.
+# With a second slash the path would begin with a host (RFC 3986 section 4.2). A query may follow: schedules have one. A
+# fragment is never sent, so whoever writes one expects something else. Browsers and some servers take a backslash for a
+# slash, and leave tabs and newlines out; a proxy may make ASCII of characters that look like it.
 _PATH: Final = re.compile(r"/(?!/)[!-\"$-\[\]-~]{0,2000}")
 _EXAMPLE: Final = "such as /cron/ee-recent?delta=25"
 
 
 class BadPath(ValueError):
-    """A path that no target is called with. The message is a phrase that follows what the path is called there."""
+    """A path that no target is called with. The message is a phrase, to follow the caller's name for the path."""
 
 
 def check_path(path: object) -> str:
-    """Return `path`, with its query if it has one, when it may be appended to a base URL. Raises BadPath."""
+    """Return `path`, query and all, when it may be appended to a base URL. Raises BadPath when not."""
     if not isinstance(path, str):
         raise BadPath(f"must be text: a path, {_EXAMPLE}")
     if not _PATH.fullmatch(path):
@@ -39,7 +39,7 @@ def check_path(path: object) -> str:
             f" or backslash, {_EXAMPLE}"
         )
     # urllib3 resolves these: they would lead out of a base URL's own path, and make //x of /.//x. A server that decodes
-    # first does the same with those that are written with percent signs.
+    # first does the same with those written in percent signs.
     if {".", ".."} & set(re.split(r"[/\\]", unquote(path.partition("?")[0]))):
         raise BadPath(f"must not have . or .. between its slashes, {_EXAMPLE}")
     return path

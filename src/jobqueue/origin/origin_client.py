@@ -25,8 +25,8 @@ _SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 def check_source_key(key: str) -> None:
     """Refuse a `source_key` that could mean anything but the name of a file below the origin's root.
 
-    Judged as it stands and as it reads with percent signs decoded, once and again: a server that decodes once more than
-    it should must not be led elsewhere either. Raises Permanent with what is wrong; the key itself is not repeated.
+    Judges the key as it stands, and as it reads with percent signs decoded once and twice: a server that decodes once
+    too often must not be led elsewhere either. Raises Permanent with what is wrong, and does not repeat the key.
     """
     if not key:
         raise Permanent("source_key is empty")
@@ -61,12 +61,12 @@ def _check_reading(key: str) -> None:
 class OriginClient:
     """Fetches source files from `endpoint` (RAID_PUB_ENDPOINT), which may carry a path and a query of its own.
 
-    `secret` (RAID_PUBLISHER_SECRET, the value to send) goes out as the bearer of each request. Thread-safe; at most
+    Each request carries `secret` (RAID_PUBLISHER_SECRET, the value to send) as its bearer. Thread-safe; at most
     `pool_size` downloads run at once. Raises ValueError, without quoting it, for a secret that no header can carry.
     """
 
     def __init__(self, endpoint: str, secret: str, *, limits: DownloadLimits | None = None, pool_size: int = 4) -> None:
-        # Anything else would be refused further down, in an error that quotes it.
+        # http.client would refuse anything else, in an error that quotes it.
         if not (secret.isascii() and secret.isprintable()):
             raise ValueError("the origin's secret must be printable ASCII")
         self.limits = limits or DownloadLimits()
@@ -100,7 +100,7 @@ class OriginClient:
     ) -> Downloaded:
         """Download the file of `source_key` into `target`.
 
-        `checkpoint`, `on_bytes` and what is raised are those of `jobqueue.net.download.download`; a key that
+        `checkpoint`, `on_bytes` and the errors are those of `jobqueue.net.download.download`. A key that
         `check_source_key` refuses raises Permanent before any request.
         """
         check_source_key(source_key)
@@ -116,7 +116,7 @@ class OriginClient:
         )
 
     def url(self, source_key: str) -> str:
-        """The address of `source_key`; it may hold what the endpoint's own query holds, so it is not for messages."""
+        """The address of `source_key`. Not for messages: it holds the endpoint's own query, which may be a secret."""
         joint = "?" if "?" not in self._base else "" if self._base.endswith(("?", "&")) else "&"
         return f"{self._base}{joint}key={quote(source_key, safe='')}"
 

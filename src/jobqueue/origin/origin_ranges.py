@@ -31,12 +31,12 @@ _LONGEST_SECONDS: Final = 12 * 3600.0
 
 
 class FileChanged(Exception):
-    """The file is not the one that was measured: its recorded size and CRC must be forgotten."""
+    """The file is not the one that was measured. Its recorded size and CRC no longer hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A file that was read whole: its size in bytes and its CRC-32."""
+    """The size in bytes and the CRC-32 of a file that was read whole."""
 
     size: int
     crc32: int
@@ -45,8 +45,8 @@ class Measured:
 class OriginRanges(OriginClient):
     """Reads files of the origin for artifacts, each with its own retries. Thread-safe.
 
-    Every method calls `checkpoint` several times a second, and whatever that raises ends it. They raise Permanent for a
-    file that cannot be had, Retry when its retries are used up, Changed when it is not what was measured.
+    Every method calls `checkpoint` several times a second, and ends with whatever that raises. It raises Permanent when
+    the file cannot be had, Retry when the retries are used up, FileChanged when it is not the file that was measured.
     """
 
     def __init__(self, endpoint: str, secret: str, *, pool_size: int, limits: DownloadLimits | None = None) -> None:
@@ -61,7 +61,7 @@ class OriginRanges(OriginClient):
         self._ranges: bool | None = None
 
     def measure(self, key: str, *, checkpoint: Callable[[], None], on_chunk: Callable[[bytes, int], None]) -> Measured:
-        """Read the whole file. `on_chunk` gets each piece with its offset; an offset of 0 means that it starts (over)."""
+        """Read the whole file. `on_chunk` gets each piece with its offset; at offset 0 the file starts, maybe again."""
         check_source_key(key)
         measuring = _Measuring(on_chunk)
         patiently(lambda: self._measure(key, measuring, checkpoint), checkpoint, progress=lambda: measuring.size)
@@ -77,7 +77,7 @@ class OriginRanges(OriginClient):
         checkpoint: Callable[[], None],
         sink: Callable[[bytes], None],
     ) -> None:
-        """Give bytes `start` to `end` of the file, which has `size` of them, to `sink`, in order and each once."""
+        """Give bytes `start` to `end` of a file of `size` bytes to `sink`, in order and each once."""
         check_source_key(key)
         position = start
 
@@ -98,7 +98,7 @@ class OriginRanges(OriginClient):
         patiently(lambda: self._probe(key, size, checkpoint), checkpoint)
 
     def serves_ranges(self, key: str, size: int, *, checkpoint: Callable[[], None]) -> bool:
-        """Whether a long file may be read in pieces; asks once, with one request for `key`."""
+        """Whether the origin serves ranges of a file, so that it may be read in pieces. Asks once, about `key`."""
         if self._ranges is None:
             self.probe(key, size, checkpoint=checkpoint)
         return self._ranges is True
@@ -109,7 +109,7 @@ class OriginRanges(OriginClient):
             self._check_answer(response, key, 0, size, ranged=size > 0)
 
     def _measure(self, key: str, measuring: _Measuring, checkpoint: Callable[[], None]) -> None:
-        """One attempt, from where the last one ended if the origin makes that safe."""
+        """Make one attempt, from where the last one ended if the origin makes that safe."""
         watch = Watch(self.limits, self._wording.peer, checkpoint)
         headers = {}
         if measuring.size and measuring.validator:
@@ -142,7 +142,7 @@ class OriginRanges(OriginClient):
         checkpoint: Callable[[], None],
         sink: Callable[[bytes], None],
     ) -> None:
-        """One attempt at bytes `start` to `end`."""
+        """Make one attempt at bytes `start` to `end`."""
         watch = Watch(self.limits, self._wording.peer, checkpoint)
         whole = start == 0 and end == size
         with self._answer(key, {} if whole else {"Range": f"bytes={start}-{end - 1}"}, watch) as response:
@@ -164,9 +164,9 @@ class OriginRanges(OriginClient):
             raise Retry(f"{self._wording.peer} sent a part of the file only: {left} bytes are missing")
 
     def _check_answer(self, response: BaseHTTPResponse, key: str, start: int, size: int, *, ranged: bool) -> int:
-        """How many bytes of the body come before `start`; raises when it is no answer, or of another file.
+        """How many bytes of the body come before `start`. Raises for a refusal, and for the answer of another file.
 
-        Learns, from the answer to a request that was `ranged`, whether the origin serves ranges.
+        From the answer to a `ranged` request it learns whether the origin serves ranges.
         """
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             where = _content_range(response)
@@ -196,7 +196,7 @@ class OriginRanges(OriginClient):
 
     @contextmanager
     def _answer(self, key: str, headers: Mapping[str, str], watch: Watch) -> Iterator[BaseHTTPResponse]:
-        """The answer to one request; its connection is kept only when its body was read to the end."""
+        """The answer to one request. Its connection is kept only if the body was read to the end."""
         peer, limits = self._wording.peer, self.limits
         with while_waiting(watch.waiting):
             watch.begin_request()
@@ -218,15 +218,15 @@ class OriginRanges(OriginClient):
                 yield response
             finally:
                 response.close()
-                # Closing alone would keep the pool one connection short for ever.
+                # Closing alone would keep the pool one connection short forever.
                 response.release_conn()
 
     def _stream(self, response: BaseHTTPResponse, watch: Watch, sink: Callable[[bytes], bool]) -> None:
-        """Give the body to `sink` piece by piece, to its end or until `sink` returns False and more would come."""
+        """Give the body to `sink` piece by piece, to its end or until `sink` returns False."""
         watch.begin_body()
         more = True
         try:
-            # After the last byte one more read finds the end, which gives the connection back for the next request.
+            # After the last byte one more read finds the end, and so keeps the connection for the next request.
             while (data := response.read1(CHUNK_BYTES, decode_content=False)) and more:
                 watch.received(len(data))
                 more = sink(data)
@@ -236,7 +236,7 @@ class OriginRanges(OriginClient):
 
 
 class _Measuring:
-    """What has been read of a file so far."""
+    """What has come of a file so far."""
 
     def __init__(self, on_chunk: Callable[[bytes, int], None]) -> None:
         self._on_chunk = on_chunk
@@ -256,7 +256,7 @@ class _Measuring:
 
 
 def _length(response: BaseHTTPResponse) -> int | None:
-    """The length that the answer states for its body; None where it does not."""
+    """The length in bytes that the answer states for its body; None when it states none."""
     if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
         return None
     stated = response.headers.get("Content-Length", "")
@@ -264,7 +264,7 @@ def _length(response: BaseHTTPResponse) -> int | None:
 
 
 class _ContentRange(NamedTuple):
-    """Where an answer's bytes begin in the file, and how many the file has; both are alike where the range lies behind its end."""
+    """The first byte of a range and the size of its file. Both are the size when the range lies behind the end."""
 
     first: int
     total: int

@@ -1,1 +1,1 @@
-"""The S3-compatible object store."""
+"""The S3-compatible object store: whole objects, multipart uploads, and what its errors mean for a job."""

@@ -1,6 +1,6 @@
 """Multipart uploads: an object written in parts, in any order, that nobody sees before it is complete.
 
-An upload that is neither completed nor aborted is billed for ever and shown by nothing but `unfinished`.
+The store bills an upload that is neither completed nor aborted forever, and only `unfinished` shows it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ACTION = "write objects"
 
 
 class UploadGone(Retry):
-    """The store does not know the upload any more, because somebody aborted it: only another upload can help."""
+    """The store no longer knows the upload, because somebody aborted it: only another upload can help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class MultipartUpload:
         self._etags: dict[int, str] = {}
 
     def part(self, number: int, body: bytearray) -> None:
-        """Send part `number`, from 1; all but the last must have at least 5 MiB. A part may be sent again.
+        """Send part `number`, counted from 1. All but the last must have at least 5 MiB. A part may be sent again.
 
-        Raises UploadGone, too.
+        Also raises UploadGone.
         """
         with self._objects.calls(_ACTION):
             try:
@@ -82,7 +82,7 @@ class MultipartUpload:
             self._etags[number] = said["ETag"]
 
     def complete(self, size_bytes: int) -> None:
-        """Make the object of the parts, in the order of their numbers, visible; it must have `size_bytes` then."""
+        """Make the parts, in the order of their numbers, one visible object of `size_bytes`; Retry when it is not."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         gone: ClientError | None = None
         with self._objects.calls(_ACTION):
@@ -94,7 +94,7 @@ class MultipartUpload:
                     MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
                 )
             except ClientError as error:
-                # A completion whose answer was lost is repeated, and then the upload is gone because it succeeded.
+                # A completion whose answer was lost comes again. Then the upload is gone because the first succeeded.
                 if not _is_gone(error):
                     raise
                 gone = error
@@ -106,7 +106,7 @@ class MultipartUpload:
             raise Retry(f"the store {self._objects.host} shows {found} where {size_bytes} bytes were written")
 
     def abort(self) -> None:
-        """Give the upload up; its parts are freed. An upload that is gone is no error."""
+        """Give the upload up, so that the store frees its parts. An upload that is gone is no error."""
         abort(self._objects, self.key, self.id)
 
     def _raise_if_gone(self, error: ClientError) -> None:
@@ -115,7 +115,7 @@ class MultipartUpload:
 
 
 def abort(objects: Objects, key: str, upload_id: str) -> None:
-    """Give up upload `upload_id` of `key`; one that is gone is no error. Raises as `Objects` does."""
+    """Give up the upload `upload_id` of `key`. One that is gone is no error. Raises as `Objects` does."""
     with objects.calls("abort uploads"):
         try:
             objects.client.abort_multipart_upload(Bucket=objects.bucket, Key=key, UploadId=upload_id)
@@ -125,7 +125,7 @@ def abort(objects: Objects, key: str, upload_id: str) -> None:
 
 
 def unfinished(objects: Objects, prefix: str) -> Iterator[Unfinished]:
-    """The unfinished uploads of keys that start with `prefix`; none at a store that cannot list them."""
+    """The unfinished uploads of keys that start with `prefix`. A store that cannot list them shows none."""
     pages = iter(objects.client.get_paginator("list_multipart_uploads").paginate(Bucket=objects.bucket, Prefix=prefix))
     while True:
         with objects.calls("list uploads"):

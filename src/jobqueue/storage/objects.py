@@ -1,8 +1,8 @@
 """The bucket that published objects live in: put, head, get, list and delete, over boto3.
 
-boto3 is kept from what S3-compatible stores trip over: it adds checksum headers and trailers only where an operation
-requires them (Backblaze B2 rejected them through 2025). Integrity stays with the signature, which covers the SHA-256 of
-each body and is verified by the store. Batch deletion is not used: it carries such a checksum whatever is configured.
+boto3 is kept from what S3-compatible stores trip over. It adds checksum headers and trailers only where an operation
+requires them (Backblaze B2 rejected them through 2025). The signature guards integrity: it covers the SHA-256 of each
+body, and the store verifies it. Nothing here deletes in batches: those carry such a checksum whatever is configured.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_VERSIONS = frozenset({"NotImplemented", "MethodNotAllowed", "XNotImplemented
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store says of an object; `etag` without its quotes; what the store does not keep is empty or None."""
+    """What the store says of an object. `etag` has no quotes; what the store does not keep is empty or None."""
 
     size_bytes: int
     etag: str
@@ -49,13 +49,13 @@ class ObjectInfo:
 
 
 class Objects:
-    """One bucket at one S3-compatible store. Thread-safe; make it once, for making it costs about 0.1 s of CPU time.
+    """One bucket at one S3-compatible store. Thread-safe. Make it once, for that costs about 0.1 s of CPU time.
 
     `endpoint` (B2_ENDPOINT) is a URL, or a host, which means https. `connections` is the number of threads that use it.
-    A call tries `attempts` times on faults that pass, with growing pauses of up to a few seconds.
+    On faults that pass a call tries `attempts` times, with growing pauses of up to a few seconds.
 
-    Every method raises Permanent, naming the variable to check, when the store refuses credentials, region or bucket or
-    does not accept the request; Retry, with `after` from Retry-After, when it is busy, unreachable or breaks off.
+    Every method raises Permanent, which names the variable to check, when the store refuses credentials, region, bucket
+    or the request; and Retry, with `after` from Retry-After, when the store is busy, out of reach or breaks off.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Objects:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 retries={"mode": "standard", "total_max_attempts": attempts},
-                # Two to spare: a connection that is being given back must not cost its successor a TLS handshake.
+                # Two to spare: nobody must pay a TLS handshake because another thread just gives its connection back.
                 max_pool_connections=connections + 2,
                 tcp_keepalive=True,
                 connect_timeout=connect_seconds,
                 read_timeout=read_seconds,
             ),
         )
-        # `Expect: 100-continue` saves sending a body that will be refused and costs every other put a round trip.
+        # `Expect: 100-continue` saves a body that the store would refuse, and costs every other put a round trip.
         self.client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def __repr__(self) -> str:
@@ -109,7 +109,7 @@ class Objects:
         cache_control: str | None = None,
         content_disposition: str | None = None,
     ) -> int:
-        """Write `body`, or the file at that path, as the whole object `key`; returns its size in bytes.
+        """Write `body`, or the file at that path, as the whole object `key`. Returns its size in bytes.
 
         Readers see the old object or the new one, never a part. Raises OSError when the file cannot be read.
         """
@@ -123,7 +123,7 @@ class Objects:
     def _put(self, key: str, body: bytes | IO[bytes], size: int, content_type: str, headers: dict[str, Any]) -> int:
         with self.calls("write objects"):
             said = self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, **headers)
-        # Every store answers a write with the ETag of what it wrote; a proxy's or a portal's empty 200 has none.
+        # Every store answers a write with the ETag of what it wrote. The empty 200 of a proxy or a portal has none.
         if not said.get("ETag"):
             raise Retry(f"the store {self.host} did not confirm a write: its answer has no ETag")
         return size
@@ -147,7 +147,7 @@ class Objects:
         )
 
     def get(self, key: str, *, max_bytes: int = 1024 * 1024) -> bytes:
-        """The whole of a small object; raises Permanent when it is missing or larger than `max_bytes`."""
+        """The whole of a small object. Raises Permanent when it is missing or larger than `max_bytes`."""
         with self.calls("read objects"):
             said = self.client.get_object(Bucket=self.bucket, Key=key)
             with closing(said["Body"]) as body:
@@ -167,9 +167,10 @@ class Objects:
                 yield entry["Key"]
 
     def delete(self, key: str) -> None:
-        """Remove `key` with all its versions and markers, so that nothing of it is kept or billed; gone is no error.
+        """Remove `key` with all its versions and markers, so that nothing of it is kept or billed.
 
-        A plain deletion frees nothing in a bucket that keeps versions, as those of Backblaze B2 always do: it hides them.
+        An object that is gone is no error. In a bucket that keeps versions, as those of Backblaze B2 always do, a plain
+        deletion would free nothing: it hides them.
         """
         with self.calls("list and delete objects"):
             versions = self._versions(key)
@@ -179,10 +180,10 @@ class Objects:
                 self.client.delete_object(Bucket=self.bucket, Key=key)
 
     def _versions(self, key: str) -> list[str]:
-        """The ids of all versions and markers of exactly `key`; none at a store that does not keep them."""
+        """The ids of all versions and markers of exactly `key`. A store that keeps no versions has none."""
         found: list[str] = []
         try:
-            # The key sorts before every longer one, so that its versions come first.
+            # The key sorts before every longer one, so its versions come first.
             for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key):
                 entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
                 found += [entry["VersionId"] for entry in entries if entry["Key"] == key]
@@ -198,7 +199,7 @@ class Objects:
         return found
 
     def check(self) -> None:
-        """Write, read and delete a small object of a random key; raises as any call does, and when other bytes return."""
+        """Write, read and delete a small object of a random key. Raises as every method, and when other bytes return."""
         key = f"jobqueue-check/{uuid.uuid4()}"
         written = key.encode()
         self.put(key, written, content_type="text/plain", cache_control="no-store")
@@ -213,12 +214,12 @@ class Objects:
         self.client.close()
 
     def calls(self, action: str) -> AbstractContextManager[None]:
-        """Turns errors of calls on `client` made within into Permanent and Retry; `action` completes "the key may ..."."""
+        """Turn errors of `client` within the block into Permanent and Retry. `action` completes "the key may ..."."""
         return self._failures.translated(action)
 
 
 def _addressing_style(url: str, bucket: str) -> Literal["path", "virtual"]:
-    """`path` where a host name before the endpoint's could not resolve or would not fit its certificate."""
+    """`path` where the bucket, put before the endpoint's host, would not resolve or not fit its certificate."""
     host = urlsplit(url).hostname or ""
     try:
         ipaddress.ip_address(host)

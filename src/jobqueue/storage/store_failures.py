@@ -16,8 +16,8 @@ from jobqueue.net.http_pool import describe, retry_after
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Codes that pass although their status (400, 403, 409) says otherwise: a body damaged or too slow on its way, a race,
-# a clock that is off until it is set.
+# Codes that pass although their status (400, 403, 409) says otherwise: a body damaged or too slow on its way, a race, a
+# clock that is off until somebody sets it.
 _PASSING = frozenset(
     {
         "BadDigest",
@@ -36,7 +36,7 @@ _SAID_CHARACTERS = 200
 
 
 def code_of(error: ClientError) -> str:
-    """The code in the store's answer, such as `NoSuchKey`; the status where the answer had no body."""
+    """The code in the store's answer, such as `NoSuchKey`. It is the status where the answer had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -47,7 +47,7 @@ def status_of(error: ClientError) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The errors of one bucket at one store; `secrets` are removed from whatever the store says."""
+    """Translates the errors of one bucket at one store. It removes `secrets` from whatever the store says."""
 
     host: str
     bucket: str
@@ -55,7 +55,7 @@ class Failures:
 
     @contextmanager
     def translated(self, action: str) -> Iterator[None]:
-        """Turn boto3's errors into Permanent and Retry; `action` completes the words "the key may"."""
+        """Turn boto3's errors into Permanent and Retry. `action` completes the words "the key may"."""
         try:
             yield
         except ClientError as error:
@@ -80,7 +80,7 @@ class Failures:
             return Retry(f"{store} could not take the request {answer}{wish}{said}", after)
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         if code == str(status) and "xml" in headers.get("content-type", "") and error.operation_name != "HeadObject":
-            # boto3 puts the status where it could not read the document: a part of it was lost on the way.
+            # boto3 puts the status there when it could not read the document: a part of it was lost on the way.
             return Retry(f"{store} refused the request {answer}, and its reason was cut short on the way")
         if code == "NoSuchBucket":
             return Permanent(f"{store} has no bucket {self.bucket} {answer}: check B2_BUCKET")
@@ -100,7 +100,7 @@ class Failures:
         return Permanent(f"{store} did not accept the request {answer}{said}")
 
     def _said(self, error: ClientError) -> str:
-        """The store's own sentence, which may tell of caps and quotas; cut short."""
+        """The store's own sentence, cut short. It may tell of caps and quotas."""
         text = " ".join(error.response.get("Error", {}).get("Message", "").split())
         for secret in self.secrets:
             text = text.replace(secret, "***")
