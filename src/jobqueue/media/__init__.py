@@ -1,1 +1,1 @@
-"""Pictures: from foreign bytes to two WebP variants, in bounded memory and on the least processor time that looks the same."""
+"""Pictures: from foreign bytes to two WebP variants, in bounded memory and as little processor time as looks the same."""

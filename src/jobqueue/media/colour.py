@@ -1,7 +1,7 @@
 """Whether a picture's colour profile says anything but sRGB: converting what is sRGB already would cost time for nothing.
 
-Names are not trusted ("sRGB" is in the description of many a profile that is not): the three colourants and the tone
-curves are compared with sRGB's. Tag layout: ICC.1:2022 sections 7 and 10; the sRGB curve: IEC 61966-2-1.
+A name proves nothing: many a profile has "sRGB" in its description and is not. So this module compares the three
+colourants and the tone curves with sRGB's. Tag layout: ICC.1:2022 sections 7 and 10; the sRGB curve: IEC 61966-2-1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLOURANTS = {
 }
 _COLOURANT_TOLERANCE = 0.004
 _CURVES = (b"rTRC", b"gTRC", b"bTRC")
-_CURVE_TOLERANCE = 3 / 255  # in encoded values: what no eye sees, and what 8-bit tables are off by
+_CURVE_TOLERANCE = 3 / 255  # in encoded values: no eye sees it, and 8-bit tables are off by it
 
 
 def foreign_profile(image: pyvips.Image) -> bool:

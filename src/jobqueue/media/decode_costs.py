@@ -1,7 +1,7 @@
 """What decoding a picture holds in memory, estimated from its header.
 
-Every figure here was measured as the growth of peak resident size while one picture was rendered (libvips 8.18.7,
-24-megapixel sources of each kind); `bench/media/memory.py --estimates` prints estimate beside measurement again.
+Every figure here is measured: the growth of peak resident size while one picture was rendered (libvips 8.18.7,
+24-megapixel sources of each kind). `bench/media/memory.py --estimates` prints each estimate beside a new measurement.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SAMPLE_BYTES = {
     "dpcomplex": 16,
 }
 
-# The display variant in memory, its encoder and the thumb, bytes per display pixel. With alpha libwebp packs a second,
-# lossless picture.
+# The display variant in memory, its encoder and the thumb, in bytes per display pixel. With alpha, libwebp packs a
+# second, lossless picture.
 _ENCODE, _ENCODE_ALPHA = 12, 47
 
-# Source rows that the resize keeps in flight, per unit of shrink: 740 rows were seen at 3.75.
+# Source rows that the resize keeps in flight, per unit of shrink: we saw 740 rows at 3.75.
 _ROWS = 220
 
-# Threads' stacks, read buffers, tables; and what all of it is multiplied by against the difference between pictures.
+# Threads' stacks, read buffers, tables; and a factor on the other estimates, for pictures differ.
 _CONSTANT, _MARGIN = 6_000_000, 1.15
 
-# The AV1 decoder's frames and the conversions behind it, bytes a pixel: 16 (4:2:0) to 19 (4:4:4) with everything, 27
+# The AV1 decoder's frames and the conversions behind it, in bytes a pixel: 16 (4:2:0) to 19 (4:4:4) with everything, 27
 # above 8 bits.
 _AVIF, _AVIF_DEEP = 17, 23
 
-# The program that decodes HEIC beside this process, bytes a pixel.
+# The program that decodes HEIC beside this process, in bytes a pixel.
 _HEIC = 10
 
 # GIF: the canvas as RGBA, the palette frame, and libvips' copy.
@@ -55,9 +55,9 @@ def sample_bits(image: pyvips.Image) -> int:
 
 
 def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: int) -> int:
-    """Upper estimate of the bytes that rendering the picture at `path` takes at its peak, beside the process itself.
+    """Upper estimate of the bytes that rendering the picture at `path` takes at its peak, without the process itself.
 
-    `image` is its header as libvips opened it; `display_size` is the longer side of the largest variant, pixels.
+    `image` is its header as libvips opened it; `display_size` is the longer side of the largest variant, in pixels.
     """
     pixels = image.width * image.height
     sample = sample_bits(image) // 8
@@ -99,12 +99,12 @@ def _rows(image: pyvips.Image, shrink: float) -> int:
 
 
 def _whole_frame(image: pyvips.Image) -> bool:
-    """Whether a JPEG (progressive, or its components in separate scans) or a PNG (interlaced) is only ready at its end."""
+    """Whether the picture is ready only at its end: a JPEG with several scans, or an interlaced PNG."""
     return bool(image.get_typeof("interlaced")) and bool(image.get("interlaced"))
 
 
 def _coefficients(path: Path, pixels: int, bands: int) -> int:
-    """Bytes of a JPEG's whole-frame coefficients: two for each sample of each component, subsampled or not."""
+    """Bytes that the coefficients of a whole JPEG take: two for each sample of each component, subsampled or not."""
     components = picture_headers.jpeg_sampling(path)
     if not components:
         return 2 * pixels * bands

@@ -1,4 +1,4 @@
-"""What the bytes are and what decoding them will cost: told from content alone, before any pixel is decoded."""
+"""What the bytes are and what decoding them will cost, from content alone and before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _HEAD = 4096  # enough leading bytes to tell every format below, and an SVG behind its XML prologue
 
-# The longer side of the display variant, pixels: what the estimate of memory is for.
+# The longer side of the display variant in pixels: the estimate of memory is for that.
 DISPLAY_SIZE = 1600
 
 
 class Format(StrEnum):
-    """A kind of picture, named as libvips and Pillow name it. `HEIC` is HEVC in a HEIF container, `AVIF` is AV1 in one."""
+    """A kind of picture, by its name in libvips and Pillow. `HEIC` is HEVC in a HEIF container, `AVIF` is AV1 in one."""
 
     JPEG = "jpeg"
     PNG = "png"
@@ -36,8 +36,8 @@ class Format(StrEnum):
 class Probe:
     """What the header of a picture says.
 
-    `width` and `height` are pixels as displayed, after EXIF orientation, of the first page or frame. `memory_bytes` is
-    an upper estimate of what decoding and encoding hold at their peak, beside what the process holds anyway.
+    `width` and `height` are those of the first page or frame, in pixels as displayed, after EXIF orientation.
+    `memory_bytes` is an upper estimate of what decoding and encoding hold at their peak, on top of the process itself.
     """
 
     format: Format
@@ -52,9 +52,9 @@ class Probe:
 
 
 def sniff(path: Path) -> Format:
-    """The format of the file at `path` by its leading bytes; its name plays no part.
+    """The format of the file at `path`, by its leading bytes. Its name plays no part.
 
-    Raises `Permanent` for an empty file and for everything that is not one of `Format`, naming what it is where known.
+    Raises `Permanent` for an empty file and for everything that is not one of `Format`; the message names it if it can.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -111,10 +111,10 @@ _FOREIGN = (
 
 
 def _iso_media(head: bytes) -> Format:
-    """The format behind an ISO base media `ftyp` box: its major and compatible brands (ISO/IEC 23008-12 annex B, AVIF 1.1)."""
+    """The format behind an ISO base media `ftyp` box, by its brands (ISO/IEC 23008-12 annex B, AVIF 1.1)."""
     size = int.from_bytes(head[:4])
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))]
-    # The major brand decides; "mif1" and "msf1" say only that it is HEIF, then the compatible brands decide.
+    # The major brand decides. "mif1" and "msf1" say only that it is HEIF: then the compatible brands decide.
     for brand in brands:
         if brand in _AV1_BRANDS:
             return Format.AVIF
@@ -144,7 +144,7 @@ def _foreign(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether these leading bytes are UTF-8 without control characters; the last character may have been cut."""
+    """Whether these leading bytes are UTF-8 without control characters. The last character may be cut."""
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
@@ -157,8 +157,8 @@ def _is_text(head: bytes) -> bool:
 def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
     """Read the header of the picture at `path`, which `sniff` said is `format_`.
 
-    Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, when it is a
-    camera raw file in a TIFF's clothes. A HEIC picture's pixels cannot be decoded here, only its header (see `heic`).
+    Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, and when it is a
+    camera raw file in a TIFF's clothes. Of a HEIC picture libvips reads the header only (see `heic`).
     """
     if format_ is Format.TIFF and picture_headers.tiff_directory(path).is_camera_raw:
         raise Permanent("The source is a camera raw file, not a picture that can be published.")
@@ -186,7 +186,7 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise `Permanent`, naming both numbers, when `width` x `height` is over `max_pixels`."""
+    """Raise `Permanent`, with both numbers, when `width` x `height` is over `max_pixels`."""
     if width * height > max_pixels:
         raise Permanent(
             f"The picture is {width} x {height} = {width * height:,} pixels; at most {max_pixels:,} are allowed (MAX_SOURCE_PIXELS)."

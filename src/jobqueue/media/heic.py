@@ -1,7 +1,7 @@
-"""HEIC (HEVC in HEIF), which libvips' wheel does not decode: through libheif's own program where it is installed.
+"""HEIC (HEVC in HEIF), which libvips' wheel does not decode: libheif's own program does, where it is installed.
 
-The program runs as a process of its own, so that a decoder's crash is a failed picture and nothing more: without the
-worker's environment, under limits of time, memory and output.
+The program runs as a process of its own, so that a decoder's crash is a failed picture and nothing more. It gets limits
+of time, memory and output, and nothing of the worker's environment.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from jobqueue.media.memory_budget import MemoryBudget
 
-# libheif's example program by its new and its old name.
+# libheif's example program, by its new and its old name.
 PROGRAMS = ("heif-dec", "heif-convert")
 
 QUALITY = 95  # of the JPEG in between: what it loses does not show at the display size
 
-# A 12-megapixel picture takes half a second; the largest allowed one, on a slow and busy core, some seconds.
+# A 12-megapixel picture takes half a second. The largest allowed one takes some seconds on a slow and busy core.
 TIME_LIMIT = 60.0  # seconds
 
-_ADDRESS_SPACE = 1 << 30  # bytes: code and the stacks of the decoder's threads, of which little is ever touched
+_ADDRESS_SPACE = 1 << 30  # bytes: code, and the stacks of the decoder's threads, which touch little of them
 _ADDRESS_SPACE_PER_PIXEL = 24
 _OUTPUT_PER_PIXEL = 3  # no JPEG of quality 95 is larger than the pixels it stands for
 _POLL = 0.02  # seconds
@@ -52,14 +52,14 @@ def convert(
     checkpoint: Callable[[], None] | None = None,
     time_limit: float = TIME_LIMIT,
 ) -> Path:
-    """Decode the HEIC picture at `path` to a JPEG beside it, upright and with its colour profile; returns the JPEG's path.
+    """Decode the HEIC picture at `path` to a JPEG beside it, upright, with its colour profile. Returns the JPEG's path.
 
-    The header is read first: more than `max_pixels` pixels are refused before any is decoded. What the program will
-    hold is admitted to `budget` while it runs. `checkpoint` is called while waiting and running; whatever it raises
-    ends the program and is raised. `time_limit` is seconds of wall time.
+    It reads the header first, and refuses more than `max_pixels` pixels before any is decoded. While the program runs,
+    `budget` holds what it needs. `checkpoint` is called while waiting and running; whatever it raises ends the program
+    and is raised. `time_limit` is in seconds of wall time.
 
-    Raises `Permanent` when no program is installed, when it cannot decode the picture or takes too long, `Retry` when
-    it was killed from outside.
+    Raises `Permanent` when no program is installed, and when it cannot decode the picture or takes too long; `Retry`
+    when somebody else killed it.
     """
     program = converter()
     if program is None:
@@ -95,7 +95,7 @@ def _run(program: str, path: Path, pixels: int, checkpoint: Callable[[], None] |
         raise Permanent(f"The HEIC picture was not decoded within {time_limit:g} seconds by {name}.")
     if status == -signal.SIGKILL:
         raise Retry(f"The HEIC decoder {name} was killed from outside (out of memory?).")
-    # A file of several pictures becomes as many numbered files, the first of them the primary one.
+    # A file of several pictures becomes as many numbered files. The first of them is the primary one.
     numbered = target.with_name(f"{target.stem}-1.jpg")
     made = target if target.exists() else numbered
     if status != 0 or not made.exists():
@@ -104,7 +104,7 @@ def _run(program: str, path: Path, pixels: int, checkpoint: Callable[[], None] |
 
 
 def _limit(pid: int, pixels: int, time_limit: float) -> None:
-    """Bound the running program where the system can (Linux): between fork and exec it is unsafe in a threaded process."""
+    """Bound the running program where the system can (Linux). Before exec that is unsafe in a threaded process."""
     if not hasattr(resource, "prlimit"):
         return
     for what, most in (
@@ -120,7 +120,7 @@ def _limit(pid: int, pixels: int, time_limit: float) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], time_limit: float, checkpoint: Callable[[], None] | None) -> int | None:
-    """The program's exit status, or None when `time_limit` passed."""
+    """The program's exit status, or None when `time_limit` has passed."""
     end = time.monotonic() + time_limit
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""libvips as this project uses it: which decoders may touch foreign bytes, and what their failures are called."""
+"""libvips as this project uses it: which decoders may touch foreign bytes, and what their failures mean."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jobqueue.media.memory_budget import tune_heap
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Everything else that libvips may carry stays shut: SVG, PDF, ImageMagick, raw and matrix files read other files, run
-# other parsers or were never written for hostile bytes. Leaving out the Ultra HDR loader makes such files open as the
+# Everything else that libvips may carry stays shut. Loaders of SVG, PDF, ImageMagick, raw and matrix files read other
+# files, run other parsers or were never written for hostile bytes. Without the Ultra HDR loader such files open as the
 # plain JPEG that they also are.
 ALLOWED = ("Jpeg", "Png", "Webp", "Heif", "Tiff", "Nsgif")
 
-# How libvips begins the error lines of each decoder. Its error buffer is one for the whole process, so the text of one
-# failure may carry lines of another thread's: lines that begin otherwise are not told.
+# How libvips begins the error lines of each decoder. The whole process shares one error buffer, so the text of a failure
+# may carry lines of another thread's: lines that begin otherwise are left out.
 _SPEAKERS = {
     "jpeg": ("VipsJpeg", "jpegload"),
     "png": ("vipspng", "pngload", "libspng", "spngload"),
@@ -36,7 +36,7 @@ _CUT_SHORT = re.compile(
     r"premature end|unexpected end|libpng read error|unable to parse image|not enough data|read error", re.IGNORECASE
 )
 
-# Words for a want of memory, which another attempt may not meet.
+# Words of the decoders for "no memory", which another attempt may have.
 _NO_MEMORY = re.compile(r"out of memory|memory allocation|cannot allocate", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def configure() -> None:
     """Shut every loader but `ALLOWED`, one libvips thread a picture, no operation cache, two heap arenas. Runs once.
 
     Codecs are single-threaded, so more libvips threads a picture cost memory and bring nothing: the worker's own
-    threads are the parallelism. Results are never asked for twice, and the cache would keep sources open.
+    threads are the parallelism. Nobody asks for a result twice, and the cache would keep sources open.
     """
     tune_heap()
     pyvips.concurrency_set(1)
@@ -61,17 +61,17 @@ def load(path: Path, kind: str, **options: Any) -> pyvips.Image:
     Raises `pyvips.Error` when the header cannot be read.
     """
     loader = "heif" if kind in {"avif", "heic"} else kind
-    # Called by its name, the path is never searched for libvips' own "file.jpg[option]" syntax.
+    # A loader called by its name never searches the path for libvips' own "file.jpg[option]" syntax.
     image: pyvips.Image = pyvips.Operation.call(f"{loader}load", str(path), **options)
     return image
 
 
 def dct_shrink(width: int, height: int, target: int) -> int:
-    """The largest shrink (8, 4, 2 or 1) that a JPEG decoder does for nothing and that leaves at least `target` pixels.
+    """The largest shrink (8, 4, 2 or 1) that a JPEG decoder does for nothing and that leaves `target` pixels or more.
 
-    libvips' own thumbnail wants twice the size left; once is enough (no measurable loss) and saves a sixth of the time.
+    libvips' own thumbnail leaves twice that size. Once is enough (no measurable loss) and saves a sixth of the time.
     """
-    # Of a very long or tall picture the other side must not shrink to nothing, nor lose much to rounding.
+    # The short side of a very long or tall picture must not shrink to nothing, nor lose much to rounding.
     most = min(max(width, height) / target, min(width, height) / 16)
     return next((shrink for shrink in (8, 4, 2) if shrink <= most), 1)
 
@@ -79,7 +79,7 @@ def dct_shrink(width: int, height: int, target: int) -> int:
 def refusal(error: pyvips.Error, kind: str) -> JobError:
     """The job error that says what `error` means for a picture of `kind`.
 
-    `Permanent` for damaged or unsupported bytes, `Retry` when the decoder ran out of memory. The sentence holds no path.
+    It is `Permanent` for damaged or unsupported bytes, `Retry` when the decoder ran out of memory. It holds no path.
     """
     lines = [line.strip() for line in str(error.detail or "").splitlines()]
     if any(_NO_MEMORY.search(line) for line in lines):

@@ -1,11 +1,11 @@
-"""Files that were soft-deleted long ago: every object of the file, all its versions, then its rows.
+"""Purges files that were soft-deleted long ago: every object of the file with all its versions, and its rows.
 
-Objects are keyed by content, so two files with the same bytes share them: a prefix that another file names, deleted or
-not, or that another file's job has noted and not yet finished with, stays; whoever is purged last removes it. The advisory
-lock of media/orphans.py keeps a job from noting a prefix while its objects are being removed.
+Objects are keyed by content, so two files with the same bytes share them. A prefix stays while another file names it,
+deleted or not, and while another file's job has noted it and is not done. The last file to be purged removes it. The
+advisory lock of media/orphans.py keeps a job from noting a prefix while its objects are being removed.
 
-Prefixes that a file named before it was published again are swept as long after that. Jobs that failed or were cancelled as long ago are swept as well: what they put before they could name it goes, unless
-somebody names it by now.
+After as many days the purge also sweeps what else is left: prefixes that a file named before it was published again, and
+those noted by jobs that failed or were cancelled. Their objects go, unless somebody names them by now.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 DAYS: Final = 30
-"""Days after its soft deletion that a file is purged, unless the payload says otherwise."""
+"""Days from the soft deletion of a file to its purge, unless the payload says otherwise."""
 
 _BATCH: Final = 200
 _VARIANTS: Final = ("thumb.webp", "display.webp")
 
-# A prefix with more objects directly below it than this is not one of a file.
+# A file's prefix never has more objects directly below it than this.
 _MOST_OBJECTS: Final = 100
 
 _LIST_DUE_FILES: Final = """
@@ -45,7 +45,7 @@ SELECT id FROM public.auction_files
 WHERE deleted_at < now() - %(age)s::interval AND id > %(after)s
 ORDER BY id LIMIT %(limit)s"""
 
-# A file whose own job is running now is left for another day: its worker may be writing.
+# The purge leaves a file whose own job is running for another day: its worker may be writing.
 _HOLD_FILE: Final = """
 SELECT f.cdn_key_prefix FROM public.auction_files AS f
 WHERE f.id = %(id)s AND f.deleted_at < now() - %(age)s::interval
@@ -109,10 +109,10 @@ class MediaPurge:
         self._objects = objects
 
     def run(self, job: Job, context: Context) -> None:
-        """Purge what is due, a file in a transaction. The payload may hold `days`.
+        """Purge what is due, each file in a transaction of its own. The payload may hold `days`.
 
-        What was purged stays so when this ends early. A file that the host's tables refer to is named in the log and left.
-        Raises as `Objects` and the context do.
+        What was purged stays so when this ends early. A file that the host's tables refer to stays, and the log names
+        it. Raises Permanent for other `days` than a number from 0, and as `Objects` and the context do.
         """
         age = timedelta(days=_days(job.columns["payload"]))
         purged, refused = 0, 0
@@ -136,7 +136,7 @@ class MediaPurge:
 
     @staticmethod
     def _found(query: str, age: timedelta, context: Context, after: UUID | str = _NOBODY) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, a batch at a time, by their first column."""
+        """The rows of a query, in the order of their first column, read a batch at a time."""
         while True:
             batch = context.read(query, {"age": age, "after": after, "limit": _BATCH})
             yield from batch
@@ -145,7 +145,7 @@ class MediaPurge:
             after = batch[-1][0]
 
     def _purge(self, file_id: UUID, age: timedelta, context: Context) -> bool:
-        """Purge one file; returns whether it was still there and due."""
+        """Purge one file. Returns whether it was still there and due."""
         done: list[bool] = []
 
         def purge(cursor: psycopg.Cursor[Any]) -> None:
@@ -156,7 +156,7 @@ class MediaPurge:
             (named,) = held
             noted = {prefix for (prefix,) in cursor.execute(_LIST_NOTED_PREFIXES, {"id": file_id}).fetchall()}
             prefixes = sorted(prefix for prefix in {named, *noted} if prefix)
-            # In one order, so that two purges never wait for each other.
+            # All purges lock in one order, so that two never wait for each other.
             for prefix in prefixes:
                 cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
             unshared = [
@@ -164,7 +164,7 @@ class MediaPurge:
                 for prefix in prefixes
                 if cursor.execute(_IS_SHARED, {"prefix": prefix, "id": file_id}).fetchone() == (False,)
             ]
-            # The row goes first, so that a foreign key speaks up before an object is gone; it is gone for others at the end.
+            # The row goes first, so that a foreign key speaks up before an object is gone. Others see it until the end.
             cursor.execute(_DELETE_FILE, {"id": file_id})
             for prefix in unshared:
                 self._remove(prefix, context)
@@ -174,11 +174,11 @@ class MediaPurge:
         return done[0]
 
     def _sweep(self, note: _Note, context: Context) -> bool:
-        """Remove what an ended job left under the prefix it had noted, and the note; returns whether there was one still."""
+        """Remove what an ended job left under its prefix, and the note of it. Returns whether there still was a note."""
         done: list[bool] = []
 
         def sweep(cursor: psycopg.Cursor[Any]) -> None:
-            # The prefix first, as in media/orphans.py, so that the two never wait for each other.
+            # Lock the prefix first, as media/orphans.py does, so that the two never wait for each other.
             cursor.execute(orphans.LOCK_PREFIX, {"prefix": note.prefix})
             params = {"id": note.job_id, "prefix": note.prefix}
             done[:] = [cursor.execute(_HOLD_NOTE, params).fetchone() is not None]
@@ -192,7 +192,7 @@ class MediaPurge:
         return done[0]
 
     def _sweep_superseded(self, prefix: str, context: Context) -> None:
-        """Remove what lies under a prefix that its file names no more, unless it is in use again, and forget it."""
+        """Remove what lies under a prefix that its file no longer names, unless it is in use again, and forget it."""
 
         def sweep(cursor: psycopg.Cursor[Any]) -> None:
             cursor.execute(orphans.LOCK_PREFIX, {"prefix": prefix})
@@ -203,7 +203,7 @@ class MediaPurge:
         context.write(sweep)
 
     def _remove(self, prefix: str, context: Context) -> None:
-        """Remove the objects directly below `prefix`, and versions of those that a file has when only they are left."""
+        """Remove the objects directly below `prefix`, and the versions of a file's objects where only those are left."""
         start = f"{prefix}/"
         listed = list(islice(self._objects.keys(start), _MOST_OBJECTS + 1))
         if len(listed) > _MOST_OBJECTS:

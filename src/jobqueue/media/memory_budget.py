@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-# What the process holds beside pictures in work: interpreter and imports (62 MiB resident with psycopg, boto3, uvicorn
+# What the process holds besides pictures in work: interpreter and imports (62 MiB resident with psycopg, boto3, uvicorn
 # and libvips before the first job), connections' buffers, uploads, and heap that the allocator keeps between pictures.
 PROCESS_BYTES = 144 * MIB
 
-# Below this no phone's photograph would fit, and every picture is admitted alone anyway.
+# Below this no phone's photograph would fit, and the budget admits every picture alone anyway.
 SMALLEST_BUDGET = 64 * MIB
 
 # Between two looks at whether the wait is still wanted, seconds.
@@ -30,8 +30,8 @@ _WAIT = 0.5
 class MemoryBudget:
     """Admits pictures by the bytes they are estimated to hold, first come, first served. Safe between threads.
 
-    The order is strict: while the one at the head does not fit nobody passes it, so a large picture waits for the
-    small ones already in and never for those behind it. One that is larger than the whole budget is admitted alone.
+    The order is strict: nobody passes the one at the head while it does not fit. So a large picture waits for the small
+    ones already in, and never for those behind it. A picture larger than the whole budget is admitted alone.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -55,7 +55,7 @@ class MemoryBudget:
 
     @contextmanager
     def admit(self, nbytes: int, *, checkpoint: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold `nbytes` of the budget for the block, waiting until they are free.
+        """Wait until `nbytes` of the budget are free, and hold them for the block.
 
         `checkpoint` is called about every half second of waiting; whatever it raises ends the wait and is raised.
         """
@@ -83,7 +83,7 @@ class MemoryBudget:
             raise
 
     def _admitted(self, ticket: object, nbytes: int) -> bool:
-        """Take the place if it is this ticket's turn and it fits, after at most one wait for a change."""
+        """Take the place if it is this ticket's turn and the bytes fit, after at most one wait for a change."""
         with self._changed:
             if not self._fits(ticket, nbytes):
                 self._changed.wait(_WAIT)
@@ -100,7 +100,7 @@ class MemoryBudget:
 
 
 def default_budget(root: Path = Path("/")) -> int:
-    """Bytes for pictures where nothing else is said: the container's limit, or the machine's memory, less `PROCESS_BYTES`.
+    """Bytes for pictures by default: the container's limit, or the machine's memory, less `PROCESS_BYTES`.
 
     Reads control groups version 2, then version 1, below `root`. Never less than `SMALLEST_BUDGET`.
     """
@@ -123,7 +123,7 @@ def _container_limits(root: Path) -> Iterator[int]:
             base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        # Inside a container the file may name a group of the host whose folders are not mounted: the base always is.
+        # Inside a container the file may name a group of the host whose folder is not mounted: the base always is.
         inner = Path(group.lstrip("/"))
         for folder in (inner, *inner.parents):
             # "max" and a missing file mean the same: no limit here.
@@ -132,13 +132,12 @@ def _container_limits(root: Path) -> Iterator[int]:
 
 
 def tune_heap(arenas: int = 2) -> None:
-    """Keep glibc's allocator to `arenas` heaps that hold on to what is used again for the next picture.
+    """Keep glibc's allocator to `arenas` heaps, which hold on to memory for the next picture. Call before threads start.
 
-    Decoding in several threads spreads large blocks over as many arenas as there are threads and hands little of it
-    back; two arenas halve the resident size over thousands of pictures at no measurable cost. With the thresholds a
-    picture's buffers are not mapped and unmapped, page by page, each time (2 % of the time of a photograph). Call
-    before threads start. What the environment sets is left alone (mallopt(3) has the numbers and the variables), and so
-    are other C libraries.
+    Decoding in several threads spreads large blocks over as many arenas as there are threads, and hands little of it
+    back. Two arenas halve the resident size over thousands of pictures at no measurable cost. The thresholds keep a
+    picture's buffers from being mapped and unmapped, page by page, each time (2 % of the time of a photograph). What the
+    environment sets stays (mallopt(3) has the numbers and the variables), and so do other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,12 +1,12 @@
 """No object is left that nothing names.
 
-A job notes the prefix of its objects in its own row before it writes the first. An attempt that finds another prefix
-there (the source changed after an earlier attempt died between writing and naming) removes those objects first, unless
-a file or another job names them by now. It does the same for jobs of its file that ended before they named anything:
-one that lost its worker is cancelled when another is pending for the file by then.
+A job notes the prefix of its objects in its own row before it writes the first. An attempt finds another prefix there
+when the source changed after an earlier attempt died between writing and naming. It removes those objects first, unless a
+file or another job names them by now. It does the same for jobs of its file that ended before they named anything: a job
+that lost its worker is cancelled when another is pending for the file by then.
 
-Two files with the same bytes share their objects. So noting a prefix and removing one exclude each other by an advisory
-lock on the prefix: whoever notes it while it is being removed waits, and writes its objects after that.
+Two files with the same bytes share their objects. So noting a prefix and removing one exclude each other, by an advisory
+lock on the prefix: a job that notes it while it is being removed waits, and writes its objects after that.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ WHERE file_id = %(file)s AND key_prefix = %(prefix)s AND status IN ('failed', 'c
 
 
 def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[str] = ()) -> None:
-    """Note where this job is about to put objects, after removing what earlier attempts left elsewhere.
+    """Note the prefix that this job is about to put objects under, after removing what earlier attempts left elsewhere.
 
-    `left` are those noted by jobs of the same file that ended without naming anything. Raises as `Context.write` and `Objects` do.
+    `left` are the prefixes noted by jobs of the same file that ended without naming anything. Raises as `Context.write`
+    and `Objects` do.
     """
     job = context.job
     noted: str | None = job.columns["key_prefix"]
@@ -49,7 +50,7 @@ def note_prefix(context: Context, prefix: str, objects: Objects, left: Iterable[
         if earlier is not None:
             _remove(context, earlier, objects)
 
-    # Also when the same prefix is noted already: somebody may be removing what is below it, and is waited for here.
+    # Also when the row has this prefix already: somebody may be removing what is below it, and we wait for that.
     def note(cursor: psycopg.Cursor[Any]) -> None:
         cursor.execute(LOCK_PREFIX, {"prefix": prefix})
         cursor.execute(_NOTE_PREFIX, {"prefix": prefix, "id": job.id})

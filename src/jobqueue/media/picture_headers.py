@@ -1,6 +1,6 @@
 """The few facts that memory depends on and libvips does not tell, read from the files' own headers.
 
-Nothing here trusts a length or an offset: what is damaged yields the cautious answer, and decoding finds the damage.
+Nothing here trusts a length or an offset. A damaged header yields the cautious answer, and decoding finds the damage.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sampling(NamedTuple):
 
 
 def jpeg_sampling(path: Path) -> list[Sampling]:
-    """The sampling factors of each component of the JPEG at `path`; empty when not found."""
+    """The sampling factors of each component of the JPEG at `path`. Empty when it shows none that are valid."""
     with path.open("rb") as file:
         file.seek(2)
         for segment in _jpeg_segments(file):
@@ -41,7 +41,7 @@ def jpeg_sampling(path: Path) -> list[Sampling]:
 
 
 def _sampling(frame: bytes) -> list[Sampling]:
-    """What a frame header says of its components, of which it holds three bytes each behind its first six."""
+    """What a frame header says of its components: behind its first six bytes it has three for each."""
     if len(frame) <= 6:
         return []
     count = min(frame[5], (len(frame) - 6) // 3)
@@ -81,7 +81,7 @@ class WebpTraits:
 
 
 def webp_traits(path: Path) -> WebpTraits:
-    """Traits of the WebP at `path` by its chunks (RFC 9649 section 2); of an animation, of its first frame."""
+    """Traits of the WebP at `path`, or of its first frame, by its chunks (RFC 9649 section 2)."""
     with path.open("rb") as file:
         file.seek(12)
         flags = 0
@@ -118,7 +118,7 @@ _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def tiff_directory(path: Path) -> TiffDirectory:
-    """The first directory of the TIFF or BigTIFF at `path` (TIFF 6.0 section 2); without tags when it cannot be read."""
+    """The first directory of the TIFF or BigTIFF at `path` (TIFF 6.0 section 2). Without tags when it is unreadable."""
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -145,7 +145,7 @@ def _tiff_tags(entries: bytes, order: str, size: int) -> Iterator[tuple[int, int
 
 
 def tiff_blocks(path: Path, width: int, height: int, row_bytes: int) -> int:
-    """Bytes of the tiles or strips of a TIFF that are held at once: a row of tiles and one more, or one strip."""
+    """Bytes of a TIFF that its decoder holds at once: a row of tiles and one tile more, or one strip."""
     tags = tiff_directory(path).tags
     if (tile_width := tags.get(_TILE_WIDTH, 0)) and (tile_height := tags.get(_TILE_LENGTH, 0)):
         across = -(-width // tile_width)

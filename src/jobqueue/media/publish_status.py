@@ -1,7 +1,7 @@
-"""publish_status catches up with files that could not follow their job.
+"""The publish_status of files that could not follow their job catches up.
 
 The trigger on publish_jobs (sql/0002_publishing.sql) skips a file that somebody holds locked, so that a host's open
-transaction never stops a claim. Such a file still says `processing` when its job has gone on; this finds it.
+transaction never stops a claim. Such a file still says `processing` when its job has gone on. `follow` finds it.
 """
 
 from __future__ import annotations

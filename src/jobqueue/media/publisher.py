@@ -1,8 +1,8 @@
 """Publishing: from a source file at the origin to two pictures on the CDN.
 
-Fetch, look at the header, decode once, encode both variants, put them under keys made of the source's digest and the
-recipe, and then, in one transaction, give the file its URLs and end the job. Each step has a name, which is the name of
-its log field and of its metric's label: download, decode, encode, upload, commit.
+The publisher fetches the source, looks at its header, decodes it once and encodes both variants. It puts them under
+keys made of the source's digest and the recipe. Then one transaction gives the file its URLs and ends the job. Each step
+has a name, for its log field and its metric's label: download, decode, encode, upload, commit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STAGES: Final = ("download", "decode", "encode", "upload", "commit")
 CONTENT_TYPE: Final = "image/webp"
 CACHE_CONTROL: Final = "public, max-age=31536000, immutable"
 
-# Seconds between two looks at files whose publish_status could not follow their job because somebody held them locked.
+# Seconds between two looks for files whose publish_status could not follow their job, because they were locked.
 _STATUS_EVERY: Final = 30.0
 
 
@@ -44,7 +44,7 @@ SELECT source_key, publish_status = 'deleted' OR deleted_at IS NOT NULL,
 FROM public.auction_files WHERE id = %(id)s
 """
 
-# Remembers the prefix that the file named before, so that media_purge removes its objects when they are old enough.
+# Remembers the prefix that the file named before, so that media_purge removes its objects in time.
 _PUBLISH_FILE: Final = """
 WITH superseded AS (
     INSERT INTO jobqueue.superseded_prefixes AS s (prefix)
@@ -68,7 +68,7 @@ class _FileRow(NamedTuple):
 
 
 class Publisher:
-    """The handler of `publish_jobs`, with what it works with. Safe to call from many threads."""
+    """The handler of `publish_jobs` and what it works with. Safe to call from many threads."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Publisher:
         self._uploads = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")
 
     def queue(self) -> Queue:
-        """The queue to give to a worker."""
+        """The queue for a worker."""
         return Queue(
             "publish_jobs",
             self.publish,
@@ -150,7 +150,7 @@ class Publisher:
     def _upload(self, prefix: str, variants: Variants, context: Context) -> None:
         context.checkpoint()
         puts = [self._uploads.submit(self._put, f"{prefix}/{variant.name}.webp", variant.data) for variant in variants]
-        # All of them are waited for: nothing may still be writing when the outcome is recorded.
+        # Wait for all of them: nothing may still write when the outcome is recorded.
         errors = [put.exception() for put in puts]
         for error in errors:
             if error is not None:

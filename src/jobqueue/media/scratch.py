@@ -1,8 +1,8 @@
 """Temporary files that do not outlive a killed worker.
 
-A process that is killed cannot remove its files, and a worker that is killed often would fill the disk. So each process
-keeps its files in one folder under the temporary folder and holds a lock on it, which ends with the process whatever
-ends it. A process that starts removes folders whose lock nobody holds.
+A killed process cannot remove its files, and a worker that is killed often would fill the disk. So each process keeps
+its files in one folder under the temporary folder, and holds a lock on it, which ends with the process whatever ends
+that. A process that starts removes the folders whose lock nobody holds.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Scratch:
     """This process's folder for files in work, below TMPDIR. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        """Remove the folders of processes that are gone, and make ours. Raises ConfigurationError when it cannot be made."""
-        # A folder that is full, or not there, would be passed over in silence for another one on another disk.
+        """Remove the folders of processes that are gone, and make ours. Raises ConfigurationError when that fails."""
+        # tempfile would pass over a folder that is full or missing, in silence, for one on another disk.
         parent = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
         _sweep(parent)
         try:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            # The lock gets its name when it is held already: nobody can find it free.
+            # The lock gets its name only when we hold it: nobody can find it free.
             unnamed = self.path / "lock"
             self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -47,7 +47,7 @@ class Scratch:
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
-        """A new folder that is removed, with what is in it, at the end of the block."""
+        """A new folder. The end of the block removes it with all that is in it."""
         with tempfile.TemporaryDirectory(dir=self.path, ignore_cleanup_errors=True) as path:
             yield Path(path)
 
@@ -65,7 +65,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _abandoned(path: Path) -> bool:
-    """Whether the process that made `path` is gone. A folder of another user, or one just being made, is left alone."""
+    """Whether the process that made `path` is gone. False for a folder of another user, and for one just being made."""
     try:
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

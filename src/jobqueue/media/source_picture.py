@@ -30,7 +30,7 @@ def open_source(
     checkpoint: Callable[[], None],
     stage: Callable[[str], AbstractContextManager[object]],
 ) -> OpenedSource:
-    """Look at the source at `path`. HEIC is converted beside `path` first, where that is possible.
+    """Look at the source at `path`, and first convert HEIC to another file beside it, where that is possible.
 
     Raises Permanent for what is no picture, has no loader here, or has more than `max_pixels`.
     """

@@ -1,4 +1,4 @@
-"""The pictures that are published: one decode from the file, two WebP variants."""
+"""The pictures that are published: one decode of the file, two WebP variants."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ THUMB_SIZE, THUMB_QUALITY = 400, 80
 # Effort 2 halves the encoder's time against libwebp's 4 for 0.9 % more bytes; 3 costs what 4 does.
 EFFORT = 2
 
-# libwebp's name for less spatial noise shaping and a weaker loop filter. At effort 2 and high quality it saves 3 % of
-# the bytes at the same PSNR, which brings the display variant back to the size of effort 4.
+# "drawing" is libwebp's name for less spatial noise shaping and a weaker loop filter. At effort 2 and high quality it
+# saves 3 % of the bytes at the same PSNR, which brings the display variant back to the size of effort 4.
 DISPLAY_PRESET, THUMB_PRESET = "drawing", "default"
 
-# Everything that changes the bytes of a variant, the encoder's version too: part of each object's key, so that a key
-# never names two different contents.
+# Everything that changes the bytes of a variant, the encoder's version too. It is part of each object's key, so that a
+# key never names two different contents.
 RECIPE = (
     f"1-d{DISPLAY_SIZE}q{DISPLAY_QUALITY}{DISPLAY_PRESET}-t{THUMB_SIZE}q{THUMB_QUALITY}{THUMB_PRESET}-e{EFFORT}"
     f"-vips{pyvips.version(0)}.{pyvips.version(1)}.{pyvips.version(2)}"
 )
 
-# Damage that a decoder calls an error is refused, and so is a file that ends early. What it only warns of (stray bytes
-# between segments, odd tags) is accepted, as browsers do.
+# We refuse damage that a decoder calls an error, and files that end early. We accept what it only warns of (stray bytes
+# between segments, odd tags), as browsers do.
 FAIL_ON = "error"
 
-# Between two looks at whether a picture being decoded is still wanted, seconds.
+# Seconds between two looks at whether a picture being decoded is still wanted.
 _CHECK_EVERY = 0.1
 
 
-# Formats that are opened here and then resized, with what the decoder is told.
+# Formats that are opened here and then resized, with the options of their decoder.
 _OPENED: dict[Format, Callable[[Probe], dict[str, object]]] = {
     Format.JPEG: lambda probe: {"shrink": loaders.dct_shrink(probe.width, probe.height, DISPLAY_SIZE)},
-    # Without it libtiff refuses strips over 50 MB; they were counted when the picture was admitted.
+    # Without it libtiff refuses strips over 50 MB. The estimate that admitted the picture has counted them.
     Format.TIFF: lambda _: {"unlimited": True},
 }
 
@@ -78,9 +78,9 @@ def render(
 ) -> Variants:
     """Make the thumb (within 400 x 400) and the display variant (within 1600 x 1600) of the picture at `path`.
 
-    `probe` is what `formats.probe` said of the same file. Upright, sRGB, never enlarged, alpha kept, no metadata of any
-    kind, first frame only. `stage("decode")` and `stage("encode")` surround the two steps. `checkpoint` is called
-    between steps and while rows are decoded; whatever it raises abandons the work and is raised.
+    They are upright, in sRGB and never enlarged; they keep alpha, no metadata of any kind, and the first frame only.
+    `probe` is what `formats.probe` said of the same file. `stage("decode")` and `stage("encode")` surround the two
+    steps. `checkpoint` is called between steps and while rows are decoded; what it raises ends the work and is raised.
 
     Raises `Permanent` when the picture is damaged or cut short, `Retry` when memory ran out.
     """
@@ -105,7 +105,7 @@ def _decode(path: Path, probe: Probe, checkpoint: Checkpoint | None) -> pyvips.I
         try:
             return _shrink(path, probe, checkpoint, output_profile="srgb")
         except pyvips.Error:
-            # A broken profile must not cost the picture; a broken picture fails again below.
+            # A broken profile must not cost the picture. A broken picture fails again below.
             _look(checkpoint)
     return _shrink(path, probe, checkpoint)
 
@@ -116,14 +116,14 @@ def _shrink(path: Path, probe: Probe, checkpoint: Checkpoint | None, **options: 
         source = loaders.load(path, probe.format, access="sequential", fail_on=FAIL_ON, **opened(probe))
         image = source.thumbnail_image(DISPLAY_SIZE, **options)
     else:
-        # Only this way are WebP pictures scaled by their decoder instead of held whole, and `fail_on` reaches the
-        # decoder in this form and not in the buffer's.
+        # Only this way does the decoder scale a WebP picture instead of holding it whole. And `fail_on` reaches the
+        # decoder in this form, but not in the buffer's.
         image = pyvips.Image.thumbnail(str(path), DISPLAY_SIZE, fail_on=FAIL_ON, **options)
     return image.copy_memory() if checkpoint is None else _watched(image, checkpoint)
 
 
 def _watched(image: pyvips.Image, checkpoint: Checkpoint) -> pyvips.Image:
-    """Compute `image` into memory, calling `checkpoint` now and then; what it raises stops libvips and is raised."""
+    """Compute `image` into memory, and call `checkpoint` now and then. What it raises stops libvips and is raised."""
     raised: list[BaseException] = []
     due = time.monotonic() + _CHECK_EVERY
 
