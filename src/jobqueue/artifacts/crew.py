@@ -67,7 +67,7 @@ class Crew:
             self.changed.wait()
 
     def watch_until(self, condition: Callable[[], bool]) -> None:
-        """For the owner: wait until `condition`, asked with `changed` held, holds. Raises the threads' first error."""
+        """For the owner: wait until `condition`, called with `changed` held, is true. Raises the threads' first error."""
         while True:
             with self.changed:
                 if self._error is None and not condition():

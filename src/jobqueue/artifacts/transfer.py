@@ -6,7 +6,7 @@ serves ranges. Senders send a part once it is full, and free its buffer. Parts a
 so a waiting thread always waits for one that makes progress: no deadlock.
 
 Memory is `window` buffers of `part_bytes`, whatever the artifact's size. Readers check every file's CRC against the one
-in its header before the last part can be full.
+in its header before the transfer ends.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Sweeper:
         Raises psycopg.Error and as `Objects` does.
         """
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # A wait for the lock of a key must end with a look at what was noted meanwhile, whatever the default is.
+            # After waiting for the lock of a key we must see what others noted meanwhile, whatever the default is.
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             count = self._sweep_rows(connection)
             now = datetime.now(UTC)
