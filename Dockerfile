@@ -8,7 +8,7 @@ COPY requirements/runtime.txt requirements/build.txt /src/requirements/
 RUN /opt/jobqueue/bin/pip install --require-hashes -r /src/requirements/runtime.txt
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r /src/requirements/build.txt \
  && /opt/build/bin/pip install build==1.6.1
-COPY pyproject.toml README.md /src/
+COPY pyproject.toml README.md LICENSE /src/
 COPY sql /src/sql
 COPY src /src/src
 RUN cd /src && /opt/build/bin/python -m build --no-isolation --wheel --outdir /tmp/wheel . \
