@@ -41,12 +41,13 @@ def test_links_of_a_document_lead_somewhere(document: object) -> None:
 
 
 def test_modules_that_a_docstring_or_a_comment_names_are_there() -> None:
+    """By a path, or by the name alone, which is unique."""
     names = {module.path.name for module in modules().values()}
     lost = [
-        f"{module.name}: {name}"
+        f"{module.name}: {named}"
         for module in modules().values()
-        for name in re.findall(r"\b(\w+\.py)\b", module.path.read_text())
-        if name not in names
+        for named in re.findall(r"[\w/]+\.py\b", module.path.read_text())
+        if named not in names and not is_there(named)
     ]
 
     assert lost == []
