@@ -249,8 +249,8 @@ def test_two_jobs_of_one_artifact_are_built_once(strict_yard: Yard) -> None:
         yard.origin.release()
         yard.host.execute("UPDATE download_artifacts SET run_after = now() WHERE status = 'PENDING'")
         eventually(lambda: yard.host.artifact_states() == {"READY": 2}, 20)
-        assert one.metrics.registry.get_sample_value("jobqueue_archives_reused_total") is not None
-        built = sum(each.metrics.registry.get_sample_value("jobqueue_archive_bytes_total") or 0 for each in (one, two))
+        assert one.metrics.registry.get_sample_value("jobqueue_artifacts_reused_total") is not None
+        built = sum(each.metrics.registry.get_sample_value("jobqueue_artifact_bytes_total") or 0 for each in (one, two))
     assert built == yard.host.artifact(first)["size_bytes"]
     assert yard.uploads() == []
 

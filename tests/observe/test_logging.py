@@ -132,6 +132,19 @@ class TestJson:
         assert (entry["event"], entry["level"]) == ("real", "info")
         assert (entry["event_"], entry["level_"], entry["timestamp_"]) == ("fake", "fake", "fake")
 
+    def test_a_renamed_event_carries_its_former_name(self, out: io.StringIO) -> None:
+        log.info("artifact_ready", former_event="fake", files=3)
+        entry = line(out)
+        assert (entry["event"], entry["former_event"], entry["former_event_"]) == (
+            "artifact_ready",
+            "archive_ready",
+            "fake",
+        )
+
+    def test_an_event_that_kept_its_name_has_no_former_one(self, out: io.StringIO) -> None:
+        log.info("job_finished")
+        assert "former_event" not in line(out)
+
     def test_one_record_is_one_line_whatever_is_in_it(self, out: io.StringIO) -> None:
         log.info("names\nfake", name="a\nb\u2028c\x00", other="ü☀")
         assert out.getvalue().count("\n") == 1
@@ -396,6 +409,11 @@ class TestText:
             r"secret_thing=\*\*\*\n",
             stream.getvalue(),
         )
+
+    def test_a_person_needs_no_former_name(self) -> None:
+        stream = self.configured()
+        log.info("artifact_ready", files=3)
+        assert stream.getvalue().endswith(" artifact_ready files=3\n")
 
     def test_nothing_in_it_can_move_the_cursor_or_begin_a_line(self) -> None:
         stream = self.configured()

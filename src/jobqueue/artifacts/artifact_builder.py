@@ -149,7 +149,7 @@ class ArtifactBuilder:
             else:
                 self._upload(plan, attempt)
         log.info(
-            "archive_ready",
+            "artifact_ready",
             size_bytes=plan.layout.size,
             files=len(plan.sources),
             missing=len(plan.missing),

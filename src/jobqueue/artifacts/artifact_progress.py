@@ -33,14 +33,14 @@ class ArtifactMetrics:
         self.downloaded = metrics.bytes_downloaded
         self.uploaded = metrics.bytes_uploaded
         self.files = Counter(
-            "jobqueue_archive_files",
-            "Files of archives, by what became of them",
+            "jobqueue_artifact_files",
+            "Files of artifacts, by what became of them",
             ["outcome"],
             registry=metrics.registry,
         )
-        self.bytes = Counter("jobqueue_archive_bytes", "Bytes of archives written", registry=metrics.registry)
+        self.bytes = Counter("jobqueue_artifact_bytes", "Bytes of artifacts written", registry=metrics.registry)
         self.reused = Counter(
-            "jobqueue_archives_reused", "Artifacts answered by an archive that existed", registry=metrics.registry
+            "jobqueue_artifacts_reused", "Artifacts answered by a ZIP that existed", registry=metrics.registry
         )
         for outcome in OUTCOMES:
             self.files.labels(outcome)

@@ -95,7 +95,7 @@ class Measurer:
 
     def forget(self, item: Media) -> None:
         """Remove the record of a file that is not what was recorded of it, so that it is measured again."""
-        log.warning("archive_source_changed", media_id=str(item.id))
+        log.warning("artifact_source_changed", media_id=str(item.id))
         item.size = item.crc32 = item.kept = None
         self._context.write(lambda cursor: _forget(cursor, item))
 

@@ -27,6 +27,8 @@ from uuid import UUID
 
 from pythonjsonlogger.json import JsonFormatter
 
+from jobqueue.observe import former_names
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -38,7 +40,7 @@ FIELD_LIMIT: Final = 8192
 _FRAMES: Final = 20
 _DEPTH: Final = 4
 _NOTHING: Final[Mapping[str, object]] = {}
-_OWN: Final = ("timestamp", "level", "event", "logger")
+_OWN: Final = ("timestamp", "level", "event", "logger", "former_event")
 _HIDDEN: Final = re.compile(
     r"(?i)^(authorization|cookie|token|dsn|signature)$|(^|[_-])(password|passwd|secret|api_?key|app_?key|conninfo|database_url)$"
 )
@@ -200,6 +202,8 @@ class _Redacting:
             "event": self._cut(_message(record)),
             "logger": record.name,
         }
+        if entry["event"] in former_names.EVENTS:
+            entry["former_event"] = former_names.EVENTS[entry["event"]]
         fields = getattr(record, "fields", None)
         for key, value in {**_bound_fields(), **(fields if isinstance(fields, Mapping) else {})}.items():
             entry[f"{key}_" if key in _OWN else key] = self._field(key, value)

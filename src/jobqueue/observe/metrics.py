@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from jobqueue import __version__
+from jobqueue.observe.former_names import WithFormerNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,7 +142,7 @@ class Metrics:
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Give the page and its content type: Prometheus text, or OpenMetrics when the `Accept` header asks for it."""
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return encode(WithFormerNames(self.registry)), content_type
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"jobqueue_{name}", text, labels, registry=self.registry)

@@ -102,7 +102,7 @@ class Caller:
             if not isinstance(error, Retry):
                 target_breaker.worked(cursor, name)
             elif target_breaker.failed(cursor, name):
-                log.warning("breaker_opened", target=name, error=error)
+                log.warning("target_breaker_opened", target=name, error=error)
 
         if error is None:
             context.commit(note)

@@ -150,7 +150,7 @@ def event_routes(runs: EventRuns, key: Secret | None) -> list[Route]:
         async def endpoint(request: Request) -> Response:
             if not expected.matches(_bearer(request.headers.getlist("authorization"))):
                 client = request.client.host if request.client is not None else "unknown"
-                log.warning("events_call_auth_failed", endpoint=name, client=client, configured=key is not None)
+                log.warning("maintenance_call_auth_failed", endpoint=name, client=client, configured=key is not None)
                 return JSONResponse({"error": "Unauthorized"}, 401, _HEADERS)
             # Read to its end, so that one that is too large is refused before anything is done.
             await request.body()
@@ -159,10 +159,10 @@ def event_routes(runs: EventRuns, key: Secret | None) -> list[Route]:
                 answer = await anyio.to_thread.run_sync(run, limiter=threads)
             except Unavailable as reason:
                 log.warning(
-                    "events_call_failed", endpoint=name, reason=str(reason), error=str(reason.__cause__).strip()
+                    "maintenance_call_failed", endpoint=name, reason=str(reason), error=str(reason.__cause__).strip()
                 )
                 return JSONResponse({"error": str(reason)}, 503, _HEADERS)
-            log.info("events_called", endpoint=name, duration_ms=round((time.monotonic() - began) * 1000))
+            log.info("maintenance_called", endpoint=name, duration_ms=round((time.monotonic() - began) * 1000))
             return JSONResponse(answer, headers=_HEADERS)
 
         return Route(f"/api/workers/{name}", endpoint, methods=["POST"])

@@ -139,7 +139,7 @@ def tally_last(conninfo: str) -> None:
             connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(_LAST_SECONDS * 1000))])
             connection.execute(b"SELECT jobqueue.tally_webhooks(%s)", [MOST_FAILURES])
     except psycopg.Error as error:
-        log.warning("webhook_attempts_left", error=str(error).strip())
+        log.warning("webhook_records_left", error=str(error).strip())
 
 
 def keep_limit(link: Link, max_retries: int) -> None:
