@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,34 +14,8 @@ from jobqueue.cli.console import Json, at_terminal, note, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobqueue.admin.inspector import QueueDepth, Throughput, WorkerRow
+    from jobqueue.admin.queue_snapshot import Snapshot
     from jobqueue.kernel.database.limited import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """One queue; what could not be found out in time is None."""
-
-    name: str
-    depth: QueueDepth | None
-    throughput: Throughput | None
-
-    @property
-    def failure_share(self) -> float | None:
-        """Failed jobs as a share of those that ended within the last hour; None when it is not known or none did."""
-        if self.depth is None or self.throughput is None or self.throughput.last_hour is None:
-            return None
-        ended = self.depth.failed_last_hour + self.throughput.last_hour
-        return self.depth.failed_last_hour / ended if ended else None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything at one moment."""
-
-    at: datetime
-    queues: list[QueueStats]
-    workers: list[WorkerRow]
 
 
 def stats(
@@ -65,39 +37,26 @@ def stats(
     """
     if not watch:
         with open_database() as connection:
-            snapshot = take(connection)
+            snapshot = _take(connection)
         _print(snapshot, as_json=as_json)
     elif at_terminal() and not as_json:
         _watch_at_terminal(interval)
     else:
         for each in _looks(interval):
-            if isinstance(each, Snapshot):
-                _print(each, as_json=as_json, indent=None)
-            else:
+            if isinstance(each, str):
                 note(each)
+            else:
+                _print(each, as_json=as_json, indent=None)
 
 
-def take(connection: Connection) -> Snapshot:
-    """Look at every queue; one that does not answer in time is left open, and the others are shown."""
-    from psycopg import errors
+def _take(connection: Connection) -> Snapshot:
+    from jobqueue.admin.queue_snapshot import take_snapshot
 
-    from jobqueue.admin.inspector import Inspector, list_queues, list_workers
-
-    found = []
-    for queue in list_queues(connection):
-        inspector = Inspector(connection, queue)
-        depth, throughput = None, None
-        try:
-            depth = inspector.depth()
-            throughput = inspector.throughput()
-        except (errors.QueryCanceled, errors.LockNotAvailable):
-            note(f"the queue {queue.name} did not answer in time")
-        found.append(QueueStats(queue.name, depth, throughput))
-    return Snapshot(datetime.now(UTC), found, list_workers(connection))
+    return take_snapshot(connection, on_late=lambda queue: note(f"the queue {queue} did not answer in time"))
 
 
 def _looks(interval: float) -> Iterator[Snapshot | str]:
-    """Snapshots for ever; while the database is away, the reason instead."""
+    """Look forever, `interval` seconds apart; while the database is away, give the reason instead."""
     import psycopg
 
     first = True
@@ -105,7 +64,7 @@ def _looks(interval: float) -> Iterator[Snapshot | str]:
         try:
             with open_database() as connection:
                 while True:
-                    yield take(connection)
+                    yield _take(connection)
                     first = False
                     time.sleep(interval)
         except psycopg.OperationalError as error:
@@ -122,11 +81,11 @@ def _watch_at_terminal(interval: float) -> None:
     from jobqueue.cli.console import console
     from jobqueue.cli.stats_view import drawn
 
-    snapshot = None
+    snapshot: Snapshot | None = None
     with Live(console=console(), auto_refresh=False) as live:
         for each in _looks(interval):
             trouble = each if isinstance(each, str) else None
-            snapshot = each if isinstance(each, Snapshot) else snapshot
+            snapshot = snapshot if isinstance(each, str) else each
             if snapshot is not None:
                 live.update(drawn(snapshot, trouble=trouble), refresh=True)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from jobqueue.admin.inspector import Throughput, WorkerRow
-    from jobqueue.cli.stats import QueueStats, Snapshot
+    from jobqueue.admin.queue_snapshot import QueueStats, Snapshot
 
 _COUNTED = ("due", "delayed", "processing", "failed", "failed_last_hour")
 
