@@ -1,11 +1,11 @@
-"""`jobqueue artifact`: request an archive."""
+"""`jobqueue artifact`: request an artifact, the ZIP of a project's media."""
 
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,16 +31,17 @@ SELECT id, %(type)s, %(priority)s, %(max_retries)s FROM public.projects WHERE id
 RETURNING id
 """
 
+# Its columns are the fields of RequestedArtifact, but that `state` is the queue's own word.
 _LOOK = b"""
-SELECT status, error_message, cdn_url, filename, size_bytes, file_count,
-       coalesce(jsonb_array_length(manifest -> 'missing'), 0),
-       phase, coalesce(files_done, 0), files_total, coalesce(bytes_done, 0), bytes_total
+SELECT id, status AS state, error_message, cdn_url, filename, size_bytes, file_count,
+       coalesce(jsonb_array_length(manifest -> 'missing'), 0) AS missing,
+       phase, coalesce(files_done, 0) AS files_done, files_total, coalesce(bytes_done, 0) AS bytes_done, bytes_total
 FROM public.download_artifacts WHERE id = %(id)s
 """
 
 
-class ArchiveType(StrEnum):
-    """The media that go into an archive."""
+class ArtifactType(StrEnum):
+    """The media that go into an artifact."""
 
     ALL = "ALL"
     PHOTOS_ONLY = "PHOTOS_ONLY"
@@ -73,16 +74,16 @@ class RequestedArtifact:
 def artifact(
     project_id: Annotated[str, typer.Argument(metavar="PROJECT_ID", help="The id of a row of projects.")],
     type_: Annotated[
-        ArchiveType, typer.Option("--type", "-t", case_sensitive=False, help="The media to put in.")
-    ] = ArchiveType.ALL,
+        ArtifactType, typer.Option("--type", "-t", case_sensitive=False, help="The media to put in.")
+    ] = ArtifactType.ALL,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is built; print its URL.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits at most.")] = 3600.0,
     priority: Annotated[int, typer.Option(min=-(2**31), max=2**31 - 1, help="Higher is built first.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Request an archive of a project's media; with --wait, print its URL once it is on the CDN.
+    """Request an artifact, the ZIP of a project's media; with --wait, print its URL once it is on the CDN.
 
-    An unchanged project is answered by the archive that exists. With --wait the exit code is 1 unless it is ready within
+    An unchanged project is answered by the ZIP that exists. With --wait the exit code is 1 unless it is ready within
     the timeout. Piped, the line holds between tabs: artifact id, state, URL, size in bytes, files, files left out, error
     message.
 
@@ -107,7 +108,7 @@ def artifact(
         raise typer.Exit(1)
 
 
-def _request(connection: Connection, project_id: str, type_: ArchiveType, priority: int, max_retries: int) -> Any:
+def _request(connection: Connection, project_id: str, type_: ArtifactType, priority: int, max_retries: int) -> Any:
     from jobqueue.kernel.database.limited import fetch
 
     params = {"project": project_id, "type": type_.value, "priority": priority, "max_retries": max_retries}
@@ -125,15 +126,15 @@ def _follow(
     on_progress: Callable[[RequestedArtifact], object],
 ) -> RequestedArtifact:
     """Wait until the artifact has ended, or for `timeout` seconds."""
-    from jobqueue.kernel.database.limited import fetch
+    from jobqueue.kernel.database.limited import fetch_named
 
     deadline = time.monotonic() + timeout
     while True:
-        rows = fetch(connection, _LOOK, {"id": made.id}, seconds=_LIMIT)
+        names, rows = fetch_named(connection, _LOOK, {"id": made.id}, seconds=_LIMIT)
         if not rows:
             raise failed("the artifact or its project was deleted meanwhile")
-        word, *rest = rows[0]
-        made = RequestedArtifact(made.id, queue.state(word) or word, *rest)
+        found = RequestedArtifact(**dict(zip(names, rows[0], strict=True)))
+        made = replace(found, state=queue.state(found.state) or found.state)
         on_progress(made)
         if not made.open or time.monotonic() >= deadline:
             return made
