@@ -188,11 +188,11 @@ class Inspector:
         whole = len(jobs) <= limit
         finished = selection.only(*UNINDEXED)
         if whole and finished.states:
-            more, whole = self._list_finished(finished, limit + 1 - len(jobs))
-            jobs += more
+            more = self._find_finished(finished, limit + 1 - len(jobs))
+            jobs, whole = jobs + more.jobs, more.whole
         return Found(jobs[:limit], whole and len(jobs) <= limit)
 
-    def _list_finished(self, selection: Selection, limit: int) -> tuple[list[Listed], bool]:
+    def _find_finished(self, selection: Selection, limit: int) -> Found:
         found: list[Listed] = []
         deadline = time.monotonic() + _READ
         first = self.blocks()
@@ -200,7 +200,7 @@ class Inspector:
             first, end = max(0, first - BLOCKS), first
             found += self._list(selection, block_source(self._description, selection, first, end), limit)
         found.sort(key=lambda job: job.completed_at or _EPOCH, reverse=True)
-        return found[:limit], first == 0
+        return Found(found[:limit], first == 0)
 
     def _list(self, selection: Selection, source: JobSource, limit: int) -> list[Listed]:
         query = render(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
@@ -69,6 +69,13 @@ class RepairResult:
     ids: list[JobId] = field(default_factory=list)
 
 
+class _ChangedJob(NamedTuple):
+    """A job that a statement changed; `as_asked` unless it ended cancelled in favour of its pending twin."""
+
+    id: JobId
+    as_asked: bool
+
+
 class Repair:
     """Carries out one action on the jobs of one queue that match a selection."""
 
@@ -109,21 +116,27 @@ class Repair:
 
     def _change(self, ids: Sequence[JobId], changed: RepairResult) -> None:
         left = list(ids)
+        # No retry of one call, which tenacity would carry: each attempt is about what the one before left.
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE)
-            done = dict(self._fetch(self._statement, left))
-            as_asked = sum(done.values())
-            changed.number += as_asked
-            changed.coalesced += len(done) - as_asked
-            if self._selection.ids:
-                changed.ids += done
-            # What is left was locked, unless it is no longer what was asked for.
-            left = [id_ for id_ in left if id_ not in done]
-            left = [id_ for (id_,) in self._fetch(self._again, left)] if left else left
+            left = self._change_unlocked(left, changed)
             if not left:
                 return
         changed.locked += len(left)
+
+    def _change_unlocked(self, ids: Sequence[JobId], changed: RepairResult) -> list[JobId]:
+        """Change those of `ids` that nobody has locked; returns the locked ones."""
+        done = [_ChangedJob(*row) for row in self._fetch(self._statement, ids)]
+        as_asked = sum(job.as_asked for job in done)
+        changed.number += as_asked
+        changed.coalesced += len(done) - as_asked
+        if self._selection.ids:
+            changed.ids += [job.id for job in done]
+        # What is left was locked, unless it is no longer what was asked for.
+        done_ids = {job.id for job in done}
+        left = [id_ for id_ in ids if id_ not in done_ids]
+        return [id_ for (id_,) in self._fetch(self._again, left)] if left else left
 
     def _find(self, condition: sql.Composable) -> list[JobId]:
         return [id_ for (id_,) in self._fetch(self._render("find_jobs", condition), ())]
