@@ -1,4 +1,4 @@
-"""What the demo's verification of an archive finds."""
+"""What the demo's verification of an artifact finds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING = b"1 of 3 files could not be included in this archive:\r\n\r\ngone.jpg\
 
 
 class Case:
-    """A project of two files and an absent one, and its archive, to be falsified."""
+    """A project of two files and an absent one, and its artifact, to be falsified."""
 
     def __init__(self, folder: Path) -> None:
         self.media: dict[uuid.UUID, DemoSource | None] = {}
@@ -41,15 +41,15 @@ class Case:
         self.media[media_id] = source
         return str(media_id)
 
-    def archive(self) -> bytes:
+    def artifact(self) -> bytes:
         file = BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
+        with zipfile.ZipFile(file, "w") as zipped:
             for name, content in self.entries.items():
-                archive.writestr(name, content)
+                zipped.writestr(name, content)
         return file.getvalue()
 
     def verify(self, data: bytes | None = None) -> None:
-        file = BytesIO(self.archive() if data is None else data)
+        file = BytesIO(self.artifact() if data is None else data)
         progress = (None, 3, 3, len(file.getvalue()), len(file.getvalue()))
         row = ArtifactRow(
             "READY", None, *progress, "http://cdn/a.zip", "a.zip", progress[3], self.file_count, self.manifest
@@ -62,7 +62,7 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def test_a_whole_archive_is_verified(case: Case) -> None:
+def test_a_whole_artifact_is_verified(case: Case) -> None:
     case.verify()
     del case.entries["MISSING.txt"]
     [gone] = case.manifest["missing"]
@@ -73,12 +73,12 @@ def test_a_whole_archive_is_verified(case: Case) -> None:
 
 def test_a_damaged_entry_is_found(case: Case) -> None:
     with pytest.raises(WrongArtifact, match=r"the CRC of b\.jpg does not match"):
-        case.verify(case.archive().replace(b"secondsecond", b"secondsecund", 1))
+        case.verify(case.artifact().replace(b"secondsecond", b"secondsecund", 1))
 
 
-def test_an_archive_cut_short_is_found(case: Case) -> None:
+def test_an_artifact_cut_short_is_found(case: Case) -> None:
     with pytest.raises(zipfile.BadZipFile):
-        case.verify(case.archive()[:-30])
+        case.verify(case.artifact()[:-30])
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "MISSING.txt"])

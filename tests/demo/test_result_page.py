@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 STAGES = {"download": 10.0, "decode": 20.4, "encode": 30.0, "upload": 5.0, "commit": 1.0}
 LEFT_OUT = LeftOut("gone <1>.jpg", "the origin says [bold]404[/]", expected=True)
-ARCHIVE = DemoArtifact("A & <b>.zip", "http://127.0.0.1:9/a?b&c.zip", 3, 1_840_000, (LEFT_OUT,), None, 0.51)
-BROKEN = replace(ARCHIVE, problem="[bold]cut <short>[/]")
-FAILED = DemoArtifact("The archive", problem="no <media>")
+ARTIFACT = DemoArtifact("A & <b>.zip", "http://127.0.0.1:9/a?b&c.zip", 3, 1_840_000, (LEFT_OUT,), None, 0.51)
+BROKEN = replace(ARTIFACT, problem="[bold]cut <short>[/]")
+FAILED = DemoArtifact("The artifact", problem="no <media>")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ class Collector(HTMLParser):
 
 def test_the_page_shows_each_picture_beside_its_variants(results: list[Result]) -> None:
     page = Collector()
-    page.feed(render(results, 1.25, ARCHIVE))
+    page.feed(render(results, 1.25, ARTIFACT))
     assert page.open == []
     assert [image["src"] for image in page.images] == [
         f"/original/{number}" if kind == "original" else f"http://127.0.0.1:9/{kind}.webp"
@@ -84,35 +84,35 @@ def test_the_page_shows_each_picture_beside_its_variants(results: list[Result]) 
 
 
 @pytest.mark.parametrize(
-    ("archive", "links", "texts", "absent"),
+    ("artifact", "links", "texts", "absent"),
     [
-        (ARCHIVE, True, ("3 files · 1.8 MB · built in 0.5 s", LEFT_OUT.reason, "CRC matches"), "cut <short>"),
+        (ARTIFACT, True, ("3 files · 1.8 MB · built in 0.5 s", LEFT_OUT.reason, "CRC matches"), "cut <short>"),
         (BROKEN, True, (LEFT_OUT.name, "[bold]cut <short>[/]"), "CRC matches"),
-        (FAILED, False, ("The archive", "no <media>"), "CRC matches"),
+        (FAILED, False, ("The artifact", "no <media>"), "CRC matches"),
     ],
 )
-def test_the_archive_is_told_with_what_is_wrong_with_it(
-    results: list[Result], archive: DemoArtifact, texts: tuple[str, ...], absent: str, *, links: bool
+def test_the_artifact_is_told_with_what_is_wrong_with_it(
+    results: list[Result], artifact: DemoArtifact, texts: tuple[str, ...], absent: str, *, links: bool
 ) -> None:
-    html = render(results, 1.25, archive)
+    html = render(results, 1.25, artifact)
     page = Collector()
     page.feed(html)
     assert page.open == []
     assert ('href="http://127.0.0.1:9/a?b&amp;c.zip"' in html) is links
     out = StringIO()
-    show(archive, Console(file=out, width=200))
+    show(artifact, Console(file=out, width=200))
     said = out.getvalue()
     for text in texts:
         assert text in " ".join(page.text)
         assert text.replace(" ·", ",") in said
     assert absent not in " ".join(page.text) + said
-    assert archive.as_expected is (archive is ARCHIVE)
-    unexpected = replace(archive, left_out=(replace(LEFT_OUT, expected=False),))
+    assert artifact.as_expected is (artifact is ARTIFACT)
+    unexpected = replace(artifact, left_out=(replace(LEFT_OUT, expected=False),))
     assert not unexpected.as_expected
 
 
 def test_the_page_server_shows_originals_that_browsers_cannot(results: list[Result]) -> None:
-    with ResultPage(results, 1.0, ARCHIVE, "http://127.0.0.1:9") as page:
+    with ResultPage(results, 1.0, ARTIFACT, "http://127.0.0.1:9") as page:
         status, headers, body = fetch(f"{page.url}/")
         assert status == 200
         assert b"plain.jpg" in body

@@ -1,4 +1,4 @@
-"""An archive of everything, as a customer gets it: asked for by plain SQL, downloaded from the CDN, and verified."""
+"""An artifact, the ZIP of everything, as a customer gets it: asked for by plain SQL, downloaded from the CDN, verified."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not in the archive, the manifest's reason, and whether the origin was known not to have it."""
+    """A file that is not in the artifact. `reason` is the manifest's; `expected` when the origin was known not to have it."""
 
     name: str
     reason: str
@@ -44,9 +44,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class DemoArtifact:
-    """What became of the archive: `problem` says why there is none, or what is wrong with it.
+    """What became of the artifact: `problem` says why there is none, or what is wrong with it.
 
-    `files` counts the media inside, `size` the archive's bytes; `seconds` pass from the insert to the end of its job.
+    `files` counts the media inside and `size` the ZIP's bytes; `seconds` pass from the insert to the end of its job.
     """
 
     filename: str
@@ -64,7 +64,7 @@ class DemoArtifact:
 
 
 class WrongArtifact(Exception):
-    """The archive is not what the row says; the message says where."""
+    """The ZIP is not what its row says; the message says where."""
 
 
 def build(
@@ -75,44 +75,45 @@ def build(
     folder: Path,
     console: Console,
 ) -> DemoArtifact:
-    """Ask for an archive of `found` and of the keys `absent`, which the origin does not have; show progress; verify it.
+    """Ask for an artifact of `found` and of the keys `absent`, which the origin does not have; show progress; verify it.
 
     The download is kept in `folder` while it is verified. Raises WorkerError as `WorkerProcess.follow` does.
     """
-    project, media = host.offer(found, absent)
+    project = host.offer(found, absent)
     began = time.monotonic()
-    row = _await_end(host, host.download_all(project), worker, console)
+    row = _await_end(host, host.download_all(project.id), worker, console)
     seconds = time.monotonic() - began
-    filename = row.filename or "The archive"
+    filename = row.filename or "The artifact"
     if row.status != "READY" or row.cdn_url is None or row.manifest is None:
         return DemoArtifact(filename, problem=row.error_message or f"the artifact is {row.status}", seconds=seconds)
     problem = None
     try:
-        with console.status("Verifying the archive"), tempfile.TemporaryFile(dir=folder) as file:
+        with console.status("Verifying the artifact"), tempfile.TemporaryFile(dir=folder) as file:
             _download(row, file)
-            verify(file, row, row.manifest, media)
+            verify(file, row, row.manifest, project.media)
     except (WrongArtifact, zipfile.BadZipFile, urllib3.exceptions.HTTPError, OSError) as error:
-        problem = f"the archive cannot be verified: {error}"
+        problem = f"the artifact cannot be verified: {error}"
     left_out = tuple(
-        LeftOut(item["name"], item["reason"], media[UUID(item["media_id"])] is None) for item in row.manifest["missing"]
+        LeftOut(item["name"], item["reason"], project.media[UUID(item["media_id"])] is None)
+        for item in row.manifest["missing"]
     )
     return DemoArtifact(filename, row.cdn_url, row.file_count or 0, row.size_bytes or 0, left_out, problem, seconds)
 
 
-def show(archive: DemoArtifact, console: Console) -> None:
+def show(artifact: DemoArtifact, console: Console) -> None:
     """Print what became of it."""
-    said = [f"[bold]Download all:[/] {escape(archive.filename)}"]
-    if archive.url is not None:
-        said[0] += f", {archive.files} files, {size(archive.size)}, built in {archive.seconds:.1f} s"
-    said += [f"  left out: {escape(item.name)}: {escape(item.reason)}" for item in archive.left_out]
-    said.append(f"  [red]{escape(archive.problem)}[/]" if archive.problem else f"  [green]{VERIFIED}[/]")
+    said = [f"[bold]Download all:[/] {escape(artifact.filename)}"]
+    if artifact.url is not None:
+        said[0] += f", {artifact.files} files, {size(artifact.size)}, built in {artifact.seconds:.1f} s"
+    said += [f"  left out: {escape(item.name)}: {escape(item.reason)}" for item in artifact.left_out]
+    said.append(f"  [red]{escape(artifact.problem)}[/]" if artifact.problem else f"  [green]{VERIFIED}[/]")
     console.print()
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _await_end(host: Host, artifact: UUID, worker: WorkerProcess, console: Console) -> ArtifactRow:
-    """Show the progress that the row tells until the archive is there or has failed."""
+    """Show the progress that the row tells until the artifact is there or has failed."""
     columns = (
         SpinnerColumn(),
         TextColumn("Download all"),
@@ -137,7 +138,7 @@ def _await_end(host: Host, artifact: UUID, worker: WorkerProcess, console: Conso
 
 
 def _download(row: ArtifactRow, file: IO[bytes]) -> None:
-    """Copy what the CDN serves to `file`. Raises WrongArchive when it is served as something else than a whole archive."""
+    """Copy what the CDN serves to `file`. Raises WrongArtifact when it is served as something else than a whole ZIP."""
     assert row.cdn_url is not None
     with (
         urllib3.PoolManager(retries=False, timeout=30) as http,
@@ -154,20 +155,20 @@ def _download(row: ArtifactRow, file: IO[bytes]) -> None:
 def verify(
     file: IO[bytes], row: ArtifactRow, manifest: Mapping[str, Any], media: Mapping[UUID, DemoSource | None]
 ) -> None:
-    """Compare the archive with its own checksums, with the manifest and with the originals.
+    """Compare the ZIP with its own checksums, with the manifest and with the originals.
 
-    Raises WrongArchive, saying what differs first, and zipfile.BadZipFile for what is no archive at all.
+    Raises WrongArtifact, which names the first difference, and zipfile.BadZipFile for what is no ZIP at all.
     """
     listed, missing = manifest["files"], manifest["missing"]
     names = [item["name"] for item in listed] + ([_MISSING_NAME] if missing else [])
-    with zipfile.ZipFile(file) as archive:
-        damaged = archive.testzip()
+    with zipfile.ZipFile(file) as zipped:
+        damaged = zipped.testzip()
         if damaged is not None:
             raise WrongArtifact(f"the CRC of {damaged} does not match")
-        entries = archive.infolist()
+        entries = zipped.infolist()
         if [entry.filename for entry in entries] != names:
             raise WrongArtifact(f"its entries are {[entry.filename for entry in entries]}, expected {names}")
-        told_missing = archive.read(_MISSING_NAME).decode().splitlines()[2:] if missing else []
+        told_missing = zipped.read(_MISSING_NAME).decode().splitlines()[2:] if missing else []
     if told_missing != [item["name"] for item in missing]:
         raise WrongArtifact(f"{_MISSING_NAME} names {told_missing}, the manifest {missing}")
     if len(listed) != row.file_count or len(listed) + len(missing) != len(media):

@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ArtifactRow:
-    """What the host reads of an archive it asked for; `cdn_url` and what follows it are there once it is READY."""
+    """What the host reads of an artifact it asked for; `cdn_url` and what follows it are there once it is READY."""
 
     status: str
     error_message: str | None
@@ -56,6 +56,14 @@ class ArtifactRow:
     def ended(self) -> bool:
         """Whether its state does not change any more."""
         return self.status in _ARTIFACT_TERMINAL
+
+
+@dataclass(frozen=True)
+class OfferedProject:
+    """A project, and its media by id with the source of each: None for one that the origin does not have."""
+
+    id: uuid.UUID
+    media: dict[uuid.UUID, DemoSource | None]
 
 
 class Host:
@@ -100,30 +108,27 @@ class Host:
                 (self._group,),
             ).fetchall()
 
-    def offer(
-        self, sources: Iterable[DemoSource], absent: Iterable[str]
-    ) -> tuple[uuid.UUID, dict[uuid.UUID, DemoSource | None]]:
-        """Insert a project with these media, and with those of the keys `absent`, in one transaction.
-
-        Returns the project's id, and by the ids of its media their sources; None for absent ones.
-        """
+    def offer(self, sources: Iterable[DemoSource], absent: Iterable[str]) -> OfferedProject:
+        """Insert a project with these media, and with those of the keys `absent`, in one transaction."""
+        found = {uuid.uuid4(): source for source in sources}
+        missing = {uuid.uuid4(): key for key in absent}
         project = uuid.uuid4()
-        offered: list[tuple[uuid.UUID, str, str, int | None, DemoSource | None]] = [
-            *((uuid.uuid4(), source.key, source.name, source.size, source) for source in sources),
-            *((uuid.uuid4(), key, key, None, None) for key in absent),
+        rows = [
+            *((media_id, project, source.key, source.name, source.size) for media_id, source in found.items()),
+            *((media_id, project, key, key, None) for media_id, key in missing.items()),
         ]
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute("INSERT INTO projects (id, name) VALUES (%s, %s)", (project, _PROJECT))
-            # A time of its own for each row: archives are in the order of created_at.
+            # A time of its own for each row: artifacts are in the order of created_at.
             cursor.executemany(
                 "INSERT INTO project_media (id, project_id, kind, source_key, filename, bytes, created_at)"
                 " VALUES (%s, %s, 'PHOTO', %s, %s, %s, clock_timestamp())",
-                [(media_id, project, key, name, size) for media_id, key, name, size, _ in offered],
+                rows,
             )
-        return project, {media_id: source for media_id, _, _, _, source in offered}
+        return OfferedProject(project, {**found, **dict.fromkeys(missing)})
 
     def download_all(self, project: uuid.UUID) -> uuid.UUID:
-        """Ask for an archive of all media of `project`; returns the artifact's id."""
+        """Ask for an artifact of all media of `project`; returns its id."""
         artifact = uuid.uuid4()
         self._connection.execute(
             "INSERT INTO download_artifacts (id, project_id, type) VALUES (%s, %s, 'ALL')", (artifact, project)
@@ -131,7 +136,7 @@ class Host:
         return artifact
 
     def artifact(self, artifact: uuid.UUID) -> ArtifactRow:
-        """Where an archive stands now. Raises LookupError for an id that is not there."""
+        """Where an artifact stands now. Raises LookupError for an id that is not there."""
         with self._connection.cursor(row_factory=class_row(ArtifactRow)) as cursor:
             row = cursor.execute(
                 "SELECT status, error_message, phase, files_done, files_total, bytes_done, bytes_total,"

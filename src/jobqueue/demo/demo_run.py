@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jobqueue.demo.demo_artifact import DemoArtifact
     from jobqueue.demo.demo_sources import DemoSource
 
-# A file of the project that the origin does not have: what is left out of an archive must be seen to be said.
+# A file of the project that the origin does not have: the demo shows that what is left out of an artifact is said.
 _ABSENT = "Never uploaded.jpg"
 _LAST_LOG_LINES_SECONDS = 5.0
 
@@ -41,9 +41,9 @@ _LAST_LOG_LINES_SECONDS = 5.0
 def run_demo(folder: Path | None, *, exit_after: bool, console: Console) -> int:
     """Publish the pictures in `folder`, or made ones, with servers that live only while this runs; show the result.
 
-    Then have an archive of them built, and verify it. Ends after that when `exit_after` or when standard input is not a terminal, and else with Ctrl-C. Returns the
-    exit code: 0 when the system worked (of a person's own pictures some may have failed), 1 when it did not, 2 when
-    something that it needs is missing, 130 when interrupted before the result.
+    Then have an artifact of them built, and verify it. The run ends after that with `exit_after`, or when standard input is
+    no terminal, and otherwise with Ctrl-C. Returns the exit code: 0 when the system worked (of a person's own pictures some
+    may have failed), 1 when it did not, 2 when something that it needs is missing, 130 when interrupted before the result.
     """
     found = None if folder is None else demo_sources.collect(folder)
     problem = _missing_packages() or (f"there are no pictures in {folder}" if found == [] else None)
@@ -100,7 +100,7 @@ def _worked(results: list[Result], packed: DemoArtifact, console: Console) -> bo
     if not published:
         console.print("[bold red]Not every picture ended as it should have.[/]")
     if not packed.as_expected:
-        console.print("[bold red]The archive is not as it should be.[/]")
+        console.print("[bold red]The artifact is not as it should be.[/]")
     return published and packed.as_expected
 
 
@@ -168,7 +168,7 @@ def _stay(results: list[Result], seconds: float, packed: DemoArtifact, stack: St
         console.print()
         console.print(f"The pictures side by side   [bold]{page.url}/[/]", highlight=False, soft_wrap=True)
         if packed.url is not None:
-            console.print(f"The archive                 {packed.url}", highlight=False, soft_wrap=True)
+            console.print(f"The artifact                {packed.url}", highlight=False, soft_wrap=True)
         console.print(f"The worker's metrics        {stack.worker_url}/metrics", highlight=False, soft_wrap=True)
         console.print(f"The database, for psql      {stack.postgres.dsn}", highlight=False, soft_wrap=True)
         console.print("Press [bold]Ctrl-C[/] to stop everything and remove it.")

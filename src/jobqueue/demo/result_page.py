@@ -88,7 +88,7 @@ def render(results: list[Result], seconds: float, packed: DemoArtifact) -> str:
         failed=f'<h2 id="failed">Failed</h2>{failed}' if failed else "",
         published="".join(_card(number, result) for number, result in numbered if result.published)
         or "<p>No picture was published.</p>",
-        archive=_archive(packed),
+        artifact=_artifact(packed),
     )
 
 
@@ -163,7 +163,7 @@ def _failure(result: Result) -> str:
     )
 
 
-def _archive(packed: DemoArtifact) -> str:
+def _artifact(packed: DemoArtifact) -> str:
     left_out = "".join(f"<li>{escape(item.name)}: {escape(item.reason)}</li>" for item in packed.left_out)
     name = escape(packed.filename)
     title = f'<a href="{escape(packed.url)}">{name}</a>' if packed.url else name
