@@ -9,7 +9,8 @@ import pytest
 import typer
 from tests.cli.terminal import in_terminal
 
-from jobqueue.cli.console import duration, printable, span, stamp
+from jobqueue.cli.console import duration, span, stamp
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from tests.cli.helpers import Database, Jobqueue

@@ -16,15 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from jobqueue.observe.logging import (
-    FIELD_LIMIT,
-    attach,
-    bind,
-    configure_logging,
-    detach,
-    get_logger,
-    log_uncaught_exceptions,
-)
+from jobqueue.observe.log_context import attach, bind, detach
+from jobqueue.observe.log_formats import FIELD_LIMIT
+from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
 from jobqueue.observe.redact import Redactor
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import typer
 
 from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import Json, at_terminal, console, note, print_json, print_rows, printable, span
+from jobqueue.cli.console import Json, at_terminal, console, note, print_json, print_rows, span
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobqueue.observe.printable_text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -81,11 +83,6 @@ def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
 def note(text: str) -> None:
     """Say something about the answer, on standard error."""
     typer.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Escape what would move the cursor, colour the screen or start a line of its own."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def stamp(moment: datetime | None) -> str | None:

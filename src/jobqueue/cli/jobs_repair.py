@@ -12,7 +12,7 @@ import typer
 
 from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import Json, console, jobs_of, note, print_json, printable
+from jobqueue.cli.console import Json, console, jobs_of, note, print_json
 from jobqueue.cli.jobs_selection import (
     DryRun,
     Error,
@@ -27,6 +27,7 @@ from jobqueue.cli.jobs_selection import (
     select,
 )
 from jobqueue.cli.jobs_view import job_document, show_jobs, state_text
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.cli.console import at_terminal, draw, print_rows, printable, span, stamp, table
+from jobqueue.cli.console import at_terminal, draw, print_rows, span, stamp, table
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

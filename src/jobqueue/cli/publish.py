@@ -11,8 +11,9 @@ import typer
 
 from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import misused
-from jobqueue.cli.console import Json, at_terminal, console, draw, note, print_json, print_rows, printable, span, table
+from jobqueue.cli.console import Json, at_terminal, console, draw, note, print_json, print_rows, span, table
 from jobqueue.cli.jobs_view import COLOURS
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

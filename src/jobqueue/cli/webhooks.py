@@ -9,20 +9,9 @@ import typer
 
 from jobqueue.cli.command_database import open_database
 from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import (
-    Json,
-    at_terminal,
-    draw,
-    duration,
-    jobs_of,
-    note,
-    print_json,
-    print_rows,
-    printable,
-    span,
-    table,
-)
+from jobqueue.cli.console import Json, at_terminal, draw, duration, jobs_of, note, print_json, print_rows, span, table
 from jobqueue.cli.jobs_selection import DryRun, Yes, must_not_ask
+from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

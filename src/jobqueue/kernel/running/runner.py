@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
 from jobqueue.kernel.running.outcome import Outcome
-from jobqueue.observe.logging import attach, detach, get_logger
+from jobqueue.observe.log_context import attach, detach
+from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
