@@ -99,7 +99,7 @@ def test_on_a_terminal_it_shows_a_persons_own_pictures_until_interrupted(tmp_pat
     )
     os.close(theirs)
     said = ""
-    # Reading a terminal that everybody has left is an error; a failed check must not leave the demo waiting for ever.
+    # Reading a terminal that everybody has left is an error; a failed check must not leave the demo waiting forever.
     with process, suppress(OSError), ExitStack() as otherwise:
         otherwise.callback(process.kill)
         while "Ctrl-C" not in said:

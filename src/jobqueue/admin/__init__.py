@@ -1,1 +1,1 @@
-"""What people look at and change: queues, workers and jobs, read and repaired within limits."""
+"""What operators look at and repair: queues, workers and jobs. Every statement has a limit on its time."""

@@ -1,4 +1,4 @@
-"""What people look at: queues, workers and jobs, read within limits that hold however large a table is."""
+"""Reads queues, workers and jobs for operators. Each statement has a limit on its time, however large the table is."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from jobqueue.kernel.database.limited import Connection
     from jobqueue.kernel.queue import JobId
 
-# Seconds: for figures that are asked for again and again, and for a question that a person waits for.
+# Seconds that a statement may take: for figures that a screen asks for again and again, and for an answer a person awaits.
 _GLANCE = 1.5
 _READ = 10.0
 
-# Blocks that one statement reads, 8 KiB each. A table of no more than this is always read whole.
+# Blocks of 8 KiB that one statement reads. A table of no more than this is always read whole.
 BLOCKS = 4096
 
-# What counting completed jobs may cost in the planner's unit, a block read in order: about 100 MiB of table.
+# The most that counting completed jobs may cost, in the planner's unit, a block read in order: about 100 MiB of table.
 _CHEAP = 20_000.0
 
 # A process shows itself every 10 s or more often. One that has not for this long, in seconds, is taken for gone.
@@ -46,7 +46,10 @@ _EPOCH = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """Jobs by state, each counted to COUNT_CAP and no further: one more means "more". Age in seconds, None: none is due."""
+    """Jobs by state, each counted to COUNT_CAP and no further: COUNT_CAP + 1 means "more than that".
+
+    `oldest_due` is how long the oldest due job has waited, in seconds; None when none is due.
+    """
 
     due: int
     delayed: int
@@ -58,7 +61,7 @@ class QueueDepth:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Jobs completed in the last hour (None: not known cheaply), the last five minutes and the last one."""
+    """Jobs completed in the last hour, the last five minutes and the last minute. `last_hour` is None where it costs too much."""
 
     last_hour: int | None
     last_5_minutes: int
@@ -104,7 +107,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Some jobs; `whole` unless there may be more of them, or newer ones, than were looked at."""
+    """Some jobs; `whole` when these are all, and False when the table may hold more of them or newer ones."""
 
     jobs: list[Listed]
     whole: bool
@@ -112,7 +115,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many jobs match: exactly `number`, or at least that many."""
+    """How many jobs match: `number` when `exact`, and at least that many otherwise."""
 
     number: int
     exact: bool
@@ -137,9 +140,9 @@ def list_workers(connection: Connection) -> list[WorkerRow]:
 
 
 class Inspector:
-    """Looks at one queue. Each method is a few short statements, none of which locks anything.
+    """Looks at one queue. Each method runs a few short statements, none of which locks anything.
 
-    psycopg.errors.QueryCanceled comes out of any of them when the database takes too long to answer.
+    Every method raises psycopg.errors.QueryCanceled when the database takes too long to answer.
     """
 
     def __init__(self, connection: Connection, queue: Adopted) -> None:
@@ -148,18 +151,18 @@ class Inspector:
         self._description = queue.description
 
     def depth(self) -> QueueDepth:
-        """Jobs by state, capped."""
+        """Count the jobs by state, each up to COUNT_CAP + 1."""
         query = render("inspect_queue", self._description, cap=sql.Literal(COUNT_CAP + 1))
         *counts, oldest = fetch(self._connection, query, {}, seconds=_GLANCE)[0]
         due, delayed, processing, failed, lately = (min(int(n), COUNT_CAP + 1) for n in counts)
         return QueueDepth(due, delayed, processing, failed, lately, None if oldest is None else max(0.0, oldest))
 
     def throughput(self) -> Throughput | None:
-        """Jobs completed lately, or None where finding out would mean reading a large table.
+        """Count the jobs completed lately; None where that would mean reading a large table.
 
-        A queue has no index on the completed jobs, which would have to be kept up for each of them. The planner says
-        what counting would cost: little on a table of up to about 100 MiB, or where the host has an index on
-        completed_at; otherwise the question is not asked.
+        A queue has no index on completed jobs, because every job would pay for it. So the planner is asked first what
+        counting would cost. It costs little on a table of up to about 100 MiB, or where the host has an index on
+        completed_at; elsewhere nothing is counted.
         """
         for minutes in (60, 5):
             query = render("count_completed", self._description, limit=sql.Literal(minutes))
@@ -173,10 +176,11 @@ class Inspector:
         return None
 
     def find(self, selection: Selection, limit: int) -> Found:
-        """Jobs that match, at most `limit`: in progress, due in the order of their turn, delayed by time, failed and
-        then otherwise finished ones, both the newest first.
+        """Find at most `limit` jobs that match.
 
-        Of a table of more than BLOCKS blocks, finished jobs are looked for from its end and only until there are enough.
+        Jobs in progress come first, then due ones in the order of their turn, delayed ones by time, failed ones and at
+        last otherwise finished ones, both the newest first. In a table of more than BLOCKS blocks the search for
+        finished jobs starts at the end and stops as soon as there are enough.
         """
         if selection.ids:
             jobs = self._list(selection, id_source(self._description, selection), limit + 1)
@@ -215,7 +219,7 @@ class Inspector:
         return [Listed(*row) for row in fetch(self._connection, query, selection.params(), seconds=_READ)]
 
     def count(self, selection: Selection) -> Count:
-        """How many jobs match, counted to COUNT_CAP and for at most about 10 seconds."""
+        """Count the jobs that match, up to COUNT_CAP and for about 10 seconds at most."""
         number, deadline = 0, time.monotonic() + _READ
         for source in self._sources(selection):
             query = render(
@@ -241,12 +245,12 @@ class Inspector:
             yield block_source(self._description, finished, first, first + BLOCKS)
 
     def blocks(self) -> int:
-        """How many blocks the table has."""
+        """The size of the table in blocks of 8 KiB."""
         query = render("measure_heap", self._description)
         return int(fetch(self._connection, query, {}, seconds=_READ)[0][0])
 
     def show(self, id_: JobId) -> dict[str, Any] | None:
-        """Every column of one job; None when there is no such job."""
+        """Give every column of one job by name; None when there is no such job."""
         query = render("show_job", self._description)
         names, rows = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
         return dict(zip(names, rows[0], strict=True)) if rows else None

@@ -1,7 +1,7 @@
-"""What people change: jobs put back, called off or deleted, in batches that hold no lock for long.
+"""Puts jobs back, calls them off or deletes them, in batches that hold no lock for long.
 
-Jobs are found first, without a lock, and changed a thousand at a time, each batch in a transaction of its own that looks
-again, under the lock, whether the job still is what was asked for. Jobs that somebody has locked are come back to.
+A repair first finds the jobs, without a lock. Then it changes a thousand at a time, each batch in a transaction of its own,
+which looks again, under the lock, whether the job still is what was asked for. It comes back to jobs that somebody has locked.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 # Rows that one statement changes.
 BATCH = 1_000
 
-# Ids that are held in memory at once; the rest is left for the next run.
+# Ids that one run holds in memory; the rest is left for the next run.
 MOST = 1_000_000
 
-# Blocks whose finished jobs are looked for at once, 8 KiB each.
+# Blocks of 8 KiB that one statement searches for finished jobs.
 _BLOCKS = 1024
 
 # Seconds that one statement may take.
 _LIMIT = 30.0
 
-# A locked job is tried this often, and this long in seconds apart: locks on jobs are short.
+# How often a locked job is tried, and the seconds between two attempts: locks on jobs are short.
 _ATTEMPTS = 4
 _PAUSE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A repair: which states it can be asked for, and those that are meant when none is named."""
+    """A repair: the states that it takes, and those that it takes when the caller names none."""
 
     name: str
     statement: str
@@ -56,10 +56,10 @@ PURGE = Action("purge", "purge_jobs", ("completed", "cancelled", "failed"), ("co
 
 @dataclass(slots=True)
 class RepairResult:
-    """What a repair did.
+    """What a repair did: `number` jobs are as the caller asked.
 
-    `coalesced` jobs had a pending twin and ended cancelled; `locked` ones stayed locked by somebody else and are as they
-    were; `more` when not all could be looked at in one run. `ids` are those changed, of the jobs that were named by id.
+    `coalesced` jobs had a pending twin and ended cancelled. `locked` jobs stayed locked by somebody else and are as they
+    were. `more` says that one run could not look at all of them. `ids` are the changed ones of the jobs named by id.
     """
 
     number: int = 0
@@ -89,9 +89,10 @@ class Repair:
         self._again = self._render("find_jobs", by_id)
 
     def run(self, on_progress: Callable[[RepairResult], object] = lambda _changed: None) -> RepairResult:
-        """Change the jobs; `on_progress` is told after each batch.
+        """Change the jobs, and call `on_progress` after each batch.
 
-        What was changed stays changed when this is interrupted, or raises psycopg.Error because the database refuses.
+        Raises psycopg.Error when the database refuses. Batches that were changed before that, or before an interruption,
+        stay changed.
         """
         changed = RepairResult()
         for ids in self._candidates(changed):
@@ -109,7 +110,7 @@ class Repair:
             changed.more |= len(ids) == MOST
             yield ids
         finished = self._selection.only(*UNINDEXED)
-        # Rows that are added behind the end meanwhile were not asked for.
+        # The end is fixed here: nobody asked for rows that are added behind it meanwhile.
         blocks = self._inspector.blocks() if finished.states else 0
         for first in range(0, blocks, _BLOCKS):
             yield self._find(block_source(self._description, finished, first, first + _BLOCKS).condition)
@@ -133,7 +134,7 @@ class Repair:
         changed.coalesced += len(done) - as_asked
         if self._selection.ids:
             changed.ids += [job.id for job in done]
-        # What is left was locked, unless it is no longer what was asked for.
+        # Every other job was locked, unless it is no longer what was asked for.
         done_ids = {job.id for job in done}
         left = [id_ for id_ in ids if id_ not in done_ids]
         return [id_ for (id_,) in self._fetch(self._again, left)] if left else left

@@ -1,4 +1,4 @@
-"""Which jobs are meant: states and filters, rendered as predicates that the queue's indexes can serve."""
+"""Which jobs an operator means: states and filters, as predicates that the queue's indexes can serve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
 
-# Jobs in these states have no index: they are found by walking the table's blocks.
+# Jobs in these states are in no index: a search walks the table's blocks.
 UNINDEXED = ("completed", "cancelled")
 
 _TRUE = sql.SQL("true")
@@ -44,10 +44,10 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Jobs in any of `states` (of STATES) for which every filter that is given holds.
+    """Jobs in any of `states` (of STATES) that fit every filter given.
 
-    `error` is a part of error_message, in any case; `older` is the time since the job finished or, while it has not,
-    since it was created. With `delayed_only`, pending jobs that are due already are not meant; with `ids`, no others are.
+    `error` is a part of error_message, in any case. `older` is the time since the job finished, or since it was created
+    when it has not finished. `delayed_only` leaves out pending jobs that are due already. With `ids`, only those are meant.
     """
 
     states: tuple[str, ...]
@@ -58,7 +58,7 @@ class Selection:
     delayed_only: bool = False
 
     def only(self, *states: str) -> Selection:
-        """The same, of those states that are among `states`."""
+        """The same selection, narrowed to those of its states that are among `states`."""
         return replace(self, states=tuple(state for state in self.states if state in states))
 
     def matches(self) -> sql.Composable:
@@ -73,7 +73,7 @@ class Selection:
         return sql.SQL(" AND ").join(conditions) if conditions else _TRUE
 
     def params(self, **more: Any) -> dict[str, Any]:
-        """What the filters are to be filled in with."""
+        """The values of the filters, for the statement's parameters; `more` wins over them."""
         return {"ids": list(self.ids), "error": self.error, "kind": self.kind, "older": self.older, **more}
 
 
@@ -87,10 +87,9 @@ class JobSource:
 
 
 def indexed_sources(description: Description, selection: Selection) -> list[JobSource]:
-    """Where the jobs of a selection are found by an index: in progress, due, delayed, failed.
+    """Where an index finds the jobs of a selection: in progress, due, delayed, failed.
 
-    State words are literals, and `pending` is asked for in its two halves, because those are the predicates of the
-    partial indexes.
+    State words are literals, and `pending` comes in two halves, because the partial indexes have these predicates.
     """
     found = []
     if "processing" in selection.states:
@@ -108,7 +107,7 @@ def indexed_sources(description: Description, selection: Selection) -> list[JobS
 
 
 def block_source(description: Description, selection: Selection, first: int, end: int) -> JobSource:
-    """Finished jobs in the table's blocks from `first` up to, not including, `end`: a TID range scan reads no others."""
+    """Finished jobs in the table's blocks from `first` up to but not including `end`: a TID range scan reads only those."""
     words = [getattr(description, state) for state in selection.states]
     condition = sql.SQL("t.ctid >= {}::tid AND t.ctid < {}::tid AND t.status = ANY ({}::text[])").format(
         sql.Literal(f"({first},0)"), sql.Literal(f"({end},0)"), sql.Literal(words)
@@ -117,7 +116,7 @@ def block_source(description: Description, selection: Selection, first: int, end
 
 
 def id_source(description: Description, selection: Selection) -> JobSource:
-    """Jobs with the parameter `ids`, found by the index on id, as long as they are in one of the states."""
+    """Jobs whose id is in the parameter `ids` and whose state is one of the selection's: the index on id finds them."""
     conditions = [source.condition for source in indexed_sources(description, selection)]
     conditions += [_is(getattr(description, state)) for state in selection.states if state in UNINDEXED]
     condition = sql.SQL("t.id = ANY (%(ids)s::{}[]) AND ({})").format(

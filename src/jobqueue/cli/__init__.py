@@ -1,1 +1,1 @@
-"""The command line: one module a noun, each of which imports what its commands need only when they run."""
+"""The command line: one module a noun. A command imports what it needs only when it runs."""

@@ -51,7 +51,7 @@ class ArtifactType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestedArtifact:
-    """A row of download_artifacts, as it is now; `state` in the words of every queue."""
+    """A row of download_artifacts as it is now. `state` is the common word, not the queue's own; sizes are in bytes."""
 
     id: Any
     state: str
@@ -178,7 +178,7 @@ def _draw(made: RequestedArtifact) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[RequestedArtifact], object]]:
-    """A bar on standard error, where a person is looking."""
+    """Show a bar on standard error, if a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _made: None
         return

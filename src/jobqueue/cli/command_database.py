@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_database(settings: Settings | None = None) -> Iterator[Connection]:
-    """Connect to DATABASE_URL for the length of the block; nothing is prepared, so that a transaction pooler will do.
+    """Connect to DATABASE_URL for the length of the block. Nothing is prepared, so a transaction pooler will do.
 
-    Transactions are READ COMMITTED: what is looked at after a lock is as it is then, whatever the database's default is.
+    Transactions are READ COMMITTED, whatever the database's default is: a statement after a lock sees what holds then.
 
     Raises ConfigurationError, and psycopg.OperationalError when the database cannot be reached.
     """
@@ -40,7 +40,7 @@ def open_database(settings: Settings | None = None) -> Iterator[Connection]:
 
 
 def find_queue(connection: Connection, name: str) -> Adopted:
-    """The queue of that name. Raises Stop, which lists those that exist, when there is none."""
+    """Give the queue called `name`. Raises Stop when there is none; it lists the queues that exist."""
     from jobqueue.admin.inspector import list_queues
 
     queues = list_queues(connection)

@@ -34,14 +34,14 @@ def misused(*lines: str) -> Stop:
 
 
 def explain(error: Exception) -> Stop | None:
-    """What to tell a person about an error that is not a fault of this program; None when it is one."""
+    """Give what a person is told about `error`; None when the error is a fault of this program."""
     from jobqueue.errors import ConfigurationError
 
     if isinstance(error, Stop):
         return error
     if isinstance(error, ConfigurationError):
         return misused(*error.problems)
-    # Whoever raised one of these has imported it: a mistyped option is not kept waiting for them.
+    # The code that raised one of these has imported its module; importing it here would only slow down a mistyped option.
     if "jobqueue.migrations" in sys.modules:
         from jobqueue.migrations import MigrationError
 
@@ -78,7 +78,7 @@ def _explain_database(error: psycopg.Error) -> str:
 
 
 def _safe(text: str) -> str:
-    """The text on one line, with nothing in it that was loaded as a secret or looks like one."""
+    """Give the text on one line, without anything that was loaded as a secret or looks like one."""
     from jobqueue.errors import ConfigurationError
     from jobqueue.observe.redact import Redactor
     from jobqueue.settings import load_settings

@@ -1,6 +1,6 @@
-"""Where output goes: tables for a person at a terminal, tab-separated lines for a pipe, JSON when it is asked for.
+"""Where output goes: tables for a person at a terminal, tab-separated lines for a pipe, JSON with --json.
 
-Standard output carries the answer and standard error everything about it, so that the one can be piped.
+Standard output carries the answer alone, so that it can be piped; standard error carries everything about it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def at_terminal() -> bool:
 
 
 def console(*, err: bool = False, width: int | None = None) -> Console:
-    """A terminal to draw on. Colour goes where the terminal has it and NO_COLOR is not set."""
+    """Give a terminal to draw on. It shows colour where it can and NO_COLOR is not set."""
     from rich.console import Console
 
     return Console(stderr=err, highlight=False, width=width)
 
 
 def table(*headings: str) -> Table:
-    """An empty table; a heading that starts with '>' is of a column of numbers, one with '!' of text that may be wrapped."""
+    """Make an empty table. A heading that starts with '>' has numbers below it, one with '!' text that may wrap."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -62,20 +62,20 @@ def table(*headings: str) -> Table:
 
 
 def draw(drawn: Table) -> None:
-    """Print a table so that no cell is cut: on a terminal that is too narrow its lines run on instead."""
-    # A table is measured within the width of its console: only a wide one tells what it needs.
+    """Print a table without cutting any cell: on a terminal that is too narrow the lines run on instead."""
+    # A console measures a table within its own width: only a wide one tells what the table needs.
     needed = console(width=_WIDE).measure(drawn).minimum
     console(width=max(needed, console().width)).print(drawn)
 
 
 def print_rows(rows: Iterable[Iterable[object]]) -> None:
-    """Print one line a row, its values separated by tabs; None is an empty value."""
+    """Print one line a row. Tabs separate the values; None is an empty value."""
     for row in rows:
         typer.echo("\t".join(_plain(value) for value in row))
 
 
 def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON document: times in UTC as RFC 3339 has them, ids as strings."""
+    """Print one JSON document. Times are in UTC as RFC 3339 has them, ids are strings."""
     text = json.dumps(document, indent=indent, ensure_ascii=False, default=_as_json)
     typer.echo(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
@@ -86,7 +86,7 @@ def note(text: str) -> None:
 
 
 def stamp(moment: datetime | None) -> str | None:
-    """A time in UTC, as RFC 3339 has it, to the millisecond."""
+    """Give a time in UTC, as RFC 3339 has it, to the millisecond; a naive one counts as UTC."""
     if moment is None:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -94,14 +94,14 @@ def stamp(moment: datetime | None) -> str | None:
 
 
 def span(seconds: float) -> str:
-    """A length of time for a person: 42s, 3m, 2h, 5d. Never longer than it was."""
+    """Give `seconds` for a person: 42s, 3m, 2h, 5d, rounded down."""
     whole = max(0, int(seconds))
     unit = "d" if whole >= 86_400 else "h" if whole >= 3600 else "m" if whole >= 60 else "s"
     return f"{whole // _UNITS[unit]}{unit}"
 
 
 def jobs_of(number: int, queue: str, *, exact: bool = True) -> str:
-    """`1 job of emails`, `12 jobs of emails`, `more than 10,000 jobs of emails`."""
+    """Give `1 job of emails`, `12 jobs of emails` or `more than 10,000 jobs of emails`."""
     return f"{'' if exact else 'more than '}{number:,} {'job' if number == 1 else 'jobs'} of {queue}"
 
 

@@ -1,4 +1,4 @@
-"""`jobqueue jobs list` and `show`, and the way to the commands that change jobs."""
+"""`jobqueue jobs`: `list` and `show` stand here, the commands that change jobs in jobs_repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jobqueue jobs requeue`, `cancel` and `purge`: by id or by filter, shown first and asked for."""
+"""`jobqueue jobs requeue`, `cancel` and `purge`, by id or by filter: they show what they would change, and ask first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WORDS = {"requeue": ("requeue", "requeued"), "cancel": ("cancel", "cancelled"),
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One call of one of these commands, as it was typed."""
+    """What somebody typed for one of these commands."""
 
     action: Action
     queue: str
@@ -75,7 +75,7 @@ def requeue(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Run jobs again: pending, due now, and with all their attempts before them.
+    """Run jobs again: they become pending and due, with all their attempts before them.
 
     A filter without --status means failed jobs. --status pending makes delayed jobs due. A job that has a pending twin
     (another for the same file, say) ends cancelled instead, because one run does for both.
@@ -103,7 +103,7 @@ def cancel(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Call jobs off. One in progress loses its lease: its worker is told to stop and can record nothing any more.
+    """Call jobs off. A job in progress loses its lease: its worker stops and can record nothing any more.
 
     A filter without --status means jobs that are pending or in progress.
 
@@ -127,7 +127,7 @@ def purge(
 ) -> None:
     """Delete finished jobs, by id or older than an age, a thousand rows in a transaction.
 
-    Without --status completed and cancelled jobs are meant; failed ones are kept unless they are named.
+    Without --status this means completed and cancelled jobs; failed ones stay unless you name them.
 
     Example: jobqueue jobs purge publish_jobs --older 90d --status completed
     """
@@ -244,7 +244,7 @@ def _print(request: _Request, document: dict[str, Any]) -> None:
 
 @contextmanager
 def _progress(request: _Request) -> Iterator[Callable[[RepairResult], object]]:
-    """Counts what is done on standard error, where a person is looking."""
+    """Count the changed jobs on standard error, if a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _changed: None
         return

@@ -1,4 +1,4 @@
-"""What the words on the command line mean: states, ids and filters of one queue."""
+"""Reads the words of the command line: states, ids and filters of one queue."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def select(
     older: timedelta | None = None,
     delayed_only: bool = False,
 ) -> Selection:
-    """Jobs of `queue` in one of `states` that all filters fit. Raises Stop for what the queue cannot be asked."""
+    """Select the jobs of `queue` in any of `states` that fit all filters. Raises Stop when the queue lacks what a filter needs."""
     from jobqueue.admin.selection import Selection
 
     if kind is not None and not queue.has_kind:
@@ -67,7 +67,7 @@ def select(
     return Selection(
         states,
         ids=read_ids(queue, ids),
-        # An empty text is in every message; whoever gave one has an unset variable in a script.
+        # Every message holds the empty text: a script that passes one has an unset variable.
         error=_given("--error", error),
         kind=_given("--kind", kind),
         older=older,
@@ -76,7 +76,7 @@ def select(
 
 
 def read_states(queue: Adopted, words: Iterable[str]) -> tuple[str, ...]:
-    """The states that words stand for: the queue's own words, or else the common ones, in any case. Raises Stop."""
+    """Give the states that `words` stand for, the queue's own words first, in any case. Raises Stop for an unknown one."""
     from jobqueue.admin.selection import STATES
 
     own = {queue.word(state).lower(): state for state in STATES}
@@ -92,7 +92,7 @@ def read_states(queue: Adopted, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_ids(queue: Adopted, texts: Iterable[str]) -> tuple[Any, ...]:
-    """Ids as the queue's table has them, each once. Raises Stop with one line for each that cannot be an id."""
+    """Give the ids as the queue's table has them, each once. Raises Stop with one line for each text that cannot be an id."""
     found: dict[UUID | int, None] = {}
     problems = []
     for text in texts:
@@ -107,7 +107,7 @@ def read_ids(queue: Adopted, texts: Iterable[str]) -> tuple[Any, ...]:
 
 
 def must_not_ask(*, dry_run: bool, yes: bool) -> bool:
-    """Whether nobody is there to answer a question that would have to be asked."""
+    """Whether the command would have to ask and nobody is there to answer."""
     return not (dry_run or yes or sys.stdin.isatty())
 
 

@@ -25,8 +25,11 @@ COLOURS = {
 
 
 def show_jobs(queue: Adopted, jobs: Sequence[Listed]) -> None:
-    """Print jobs, one a line: a table on a terminal, otherwise id, status, priority, retry_count, max_retries, run_after,
-    created_at, started_at, completed_at, kind and error_message between tabs."""
+    """Print jobs, one a line: a table on a terminal, otherwise values between tabs.
+
+    Those are: id, status, priority, retry_count, max_retries, run_after, created_at, started_at, completed_at, kind,
+    error_message.
+    """
     if not at_terminal():
         print_rows(
             (
@@ -56,7 +59,7 @@ def show_jobs(queue: Adopted, jobs: Sequence[Listed]) -> None:
 
 
 def job_document(queue: Adopted, job: Listed) -> dict[str, Any]:
-    """One job of a list, for JSON."""
+    """Give one job of a list for JSON."""
     return {
         "id": str(job.id),
         "status": queue.state(job.status) or job.status,
@@ -100,13 +103,13 @@ def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
 
 
 def state_text(queue: Adopted, word: str) -> str:
-    """A state for a person, with the queue's own word for it where that is another."""
+    """Give a state for a person, with the queue's own word where it differs."""
     state = queue.state(word)
     return word if state in (None, word) else f"{state} ({word})"
 
 
 def column_text(value: object) -> str:
-    """One value of a job as text: times as RFC 3339 has them, documents as JSON."""
+    """Give one value of a job as text: times as RFC 3339 has them, documents as JSON."""
     if isinstance(value, datetime):
         return stamp(value) or ""
     if isinstance(value, dict | list):
@@ -117,7 +120,7 @@ def column_text(value: object) -> str:
 
 
 def _when(state: str, job: Listed, now: datetime) -> str:
-    """What a person wants to know of a job's times: how long it has waited, run, or been over."""
+    """Say how long a job has waited, run, or been over."""
     if state == "pending":
         if job.run_after > now:
             return f"due in {span((job.run_after - now).total_seconds())}"

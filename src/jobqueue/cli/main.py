@@ -1,6 +1,6 @@
 """The command `jobqueue`: its commands, and how their failures end.
 
-Nothing heavy is imported here: pictures, storage and HTTP come with the commands that need them.
+This imports nothing heavy: pictures, storage and HTTP come with the commands that need them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
-    """Ends a command that fails for a reason of the outside world with a line and an exit code instead of a traceback."""
+    """When the outside world makes a command fail, ends it with a line and an exit code instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command. Raises typer.Exit with its exit code when it ends early or fails for a known reason."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -36,7 +36,7 @@ def publish(
 ) -> None:
     """Attach files and queue them; with --wait, print their URLs once they are published.
 
-    A file that is attached already, in the same --group if one is given, is published again and not attached twice.
+    A file that is there already (in the same --group, if you give one) is published again and not attached twice.
     With --wait the exit code is 1 unless all are published within the timeout. Piped, each line holds between tabs:
     source key, file id, job id, status, display URL, thumb URL, error message.
 
@@ -136,7 +136,7 @@ def _document(each: Publication) -> dict[str, Any]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on standard error, where a person is looking."""
+    """Show a bar on standard error, if a person is looking."""
     if not sys.stderr.isatty():
         yield lambda _ended: None
         return

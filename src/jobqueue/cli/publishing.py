@@ -1,4 +1,4 @@
-"""Attaching files and following their publication, as a host would by SQL."""
+"""Attaches files and follows their publication by plain SQL, as a host would."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobqueue.admin.selection import Adopted
     from jobqueue.kernel.database.limited import Connection
 
-# Seconds: for one statement, and between two looks at how things go.
+# Seconds that one statement may take, and seconds between two looks at how things go.
 _LIMIT = 30.0
 _GLANCE = 0.25
 
@@ -95,7 +95,7 @@ class _PublishState(NamedTuple):
 
 @dataclass(slots=True)
 class Publication:
-    """One file on its way. `reused`: the file was there already; `coalesced`: so was a pending job for it."""
+    """One file on its way. `reused` when the file was there already, `coalesced` when a pending job for it was."""
 
     source_key: str
     file_id: UUID
@@ -123,7 +123,7 @@ def attach(
 ) -> list[Publication]:
     """Insert files and their jobs in one transaction. `keys` are distinct and have been checked.
 
-    Raises Stop when the host's table asks for more than is known here; nothing is then inserted.
+    Raises Stop, and inserts nothing, when the host's table needs a value that this command does not know.
     """
     from psycopg import errors
 
@@ -175,7 +175,7 @@ def follow(
     timeout: float,
     on_progress: Callable[[int], object] = lambda _ended: None,
 ) -> None:
-    """Wait until every publication has ended, or for `timeout` seconds; `on_progress` is told how many have."""
+    """Wait until every publication has ended, or for `timeout` seconds; call `on_progress` with how many have."""
     deadline = time.monotonic() + timeout
     while True:
         _look(connection, queue, [each for each in publications if each.open])

@@ -117,7 +117,7 @@ def pause(name: Name, by: By = None, as_json: Json = False) -> None:
 
 @app.command()
 def resume(name: Name, as_json: Json = False) -> None:
-    """Let a schedule tick again, from now on: what fell into the pause is not made up for.
+    """Let a schedule tick again, from now on. Ticks that fell into the pause are not made up for.
 
     Example: jobqueue schedules resume feed-rank
     """
@@ -128,7 +128,7 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 class _LimitedDatabase:
-    """Runs each statement within a limit on its time and on its patience, as `Schedules` wants it."""
+    """What `Schedules` runs its statements on: each has a limit on its time and on its wait for locks."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

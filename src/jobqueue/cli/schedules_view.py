@@ -1,4 +1,4 @@
-"""How schedules are shown: a table for a person, lines for a pipe, documents for JSON."""
+"""How schedules look: a table for a person, lines for a pipe, documents for JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIGNS = {"completed": "ok", "enqueued": "running"}
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A schedule with what can be said of it now. `state` is ticking, paused, off, removed, waiting or malformed."""
+    """A schedule, and how it stands now. `state` is ticking, paused, off, removed, waiting or malformed."""
 
     schedule: Schedule
     state: str
@@ -34,21 +34,21 @@ class Described:
 
     @property
     def expression(self) -> str:
-        """As the file has it: a cron expression, or `every 15m`."""
+        """A cron expression or `every 15m`, as the file has it."""
         if self.schedule.cron is not None:
             return self.schedule.cron
         return "" if self.schedule.every_seconds is None else f"every {write_length(self.schedule.every_seconds)}"
 
     @property
     def work(self) -> str:
-        """The kind, or what is posted where."""
+        """The kind; for a call, the target and the path."""
         payload = self.schedule.payload
         return (
             f"POST {payload.get('target')}\n{payload.get('path')}" if self.schedule.kind == POST else self.schedule.kind
         )
 
     def local(self, tick: datetime) -> datetime:
-        """A tick in the schedule's own zone."""
+        """Give a tick in the schedule's own zone."""
         return tick.astimezone(zone(self.schedule.timezone))
 
     def document(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Described:
 def describe(
     schedule: Schedule, settings: BackendSettings | None, now: datetime, number: int, runs: Sequence[Run]
 ) -> Described:
-    """Work out what there is to say of a schedule; `number` ticks to come."""
+    """Say how a schedule stands at `now`, with `number` ticks to come."""
     try:
         rule = schedule.rule(settings)
     except ValueError as error:
@@ -100,7 +100,7 @@ def _state(schedule: Schedule, rule: Rule | None) -> str:
         return "paused"
     if rule is None:
         return "off"
-    # Nobody has given it a tick: no process that runs can do its work.
+    # No running process can do its work, so none has given it a tick.
     return "waiting" if schedule.next_tick_at is None else "ticking"
 
 

@@ -1,4 +1,4 @@
-"""`jobqueue stats`: how the queues are doing, and who works on them."""
+"""`jobqueue stats`: how the queues are doing, and which workers serve them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def show(snapshot: Snapshot) -> None:
 
 
 def drawn(snapshot: Snapshot, *, trouble: str | None = None) -> RenderableType:
-    """The same for a screen that is drawn over and over; `trouble` is why it shows what was before."""
+    """The same for a screen that is drawn again and again; `trouble` says why it shows an older snapshot."""
     heading = Text(f"{stamp(snapshot.at)}  Ctrl-C ends", style="bright_black")
     if trouble is not None:
         heading = Text(f"{stamp(snapshot.at)}  {printable(trouble)}", style="bold red")
@@ -41,7 +41,7 @@ def drawn(snapshot: Snapshot, *, trouble: str | None = None) -> RenderableType:
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for JSON. A count that stopped is named in `capped`; null is what is not known."""
+    """Give the snapshot for JSON. `capped` names the counts that stopped; what is not known is null."""
     return {
         "schema": "jobqueue.stats/1",
         "at": snapshot.at,
@@ -124,7 +124,7 @@ def _cells(queue: QueueStats) -> list[Text]:
 
 
 def _completed(throughput: Throughput | None) -> tuple[int | None, int | None, int | None]:
-    """Completed in the last minute, five minutes, hour."""
+    """Jobs completed in the last minute, five minutes and hour."""
     if throughput is None:
         return (None, None, None)
     return (throughput.last_minute, throughput.last_5_minutes, throughput.last_hour)

@@ -1,4 +1,4 @@
-"""`jobqueue webhooks`: look at webhooks, switch them on again, send what they missed."""
+"""`jobqueue webhooks`: lists webhooks, switches them on again, sends what they missed."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def list_webhooks(
 
 @app.command()
 def enable(ids: Ids, as_json: Json = False) -> None:
-    """Switch webhooks on again: what is held against them is forgotten. Exit code 1 when one does not exist.
+    """Switch webhooks on again and forget their failures in a row. Exit code 1 when one does not exist.
 
-    Events of the time in between made no deliveries; deliveries that failed or were cancelled can be sent with `replay`.
+    Events of the time in between made no deliveries. `replay` sends deliveries again that failed or were cancelled.
 
     Example: jobqueue webhooks enable 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """

@@ -1,4 +1,4 @@
-"""The CDN: serves the bucket's objects to everybody, as the store describes them, by reading them with its own key."""
+"""The CDN: reads the bucket's objects with its own key and serves them to everybody, as the store describes them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _HEADERS = {
 
 
 def _is_key(key: str) -> bool:
-    """Whether `key` may be passed on: a store that keeps objects as files must not be asked for `..`."""
+    """Whether the store may be asked for `key`: it keeps objects as files, so `..` must not reach it."""
     return key.isprintable() and not {"", ".", ".."} & set(key.split("/"))
 
 
 class Cdn(LoopbackServer):
     """Serves object `k` of the store's bucket at `{url}/k`, with the type and caching it was stored with.
 
-    404 for what is not there, 502 when the store cannot be asked.
+    Answers 404 when there is no such object, and 502 when the store does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -41,7 +41,7 @@ class Cdn(LoopbackServer):
         self._client: Any = None
 
     def start(self) -> None:
-        """Listen. The store must have been started, since its address is only known then."""
+        """Listen. Start the store first: only then its address is known."""
         if self._client is None:
             self._client = boto3.client(
                 "s3",

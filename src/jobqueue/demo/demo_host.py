@@ -1,4 +1,4 @@
-"""The host's side: plain SQL, as an application in any language would write it."""
+"""The host: plain SQL, as an application in any language would write it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROJECT = "Demo pictures"
 
 @dataclass(frozen=True)
 class Row:
-    """What the host reads back for one file once its job has ended."""
+    """One file and its job, as the host reads them once the job has ended. `seconds` is how long the last attempt took."""
 
     file_id: uuid.UUID
     job_id: uuid.UUID
@@ -54,7 +54,7 @@ class ArtifactRow:
 
     @property
     def ended(self) -> bool:
-        """Whether its state does not change any more."""
+        """Whether its state is final."""
         return self.status in _ARTIFACT_TERMINAL
 
 
@@ -74,7 +74,7 @@ class Host:
         self._group = uuid.uuid4()
 
     def publish(self, sources: Iterable[DemoSource]) -> dict[uuid.UUID, DemoSource]:
-        """Insert each file and its job, in one transaction; returns the files' ids."""
+        """Insert each file and its job, in one transaction; returns the sources by their file's id."""
         files = {uuid.uuid4(): source for source in sources}
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.executemany(
@@ -89,7 +89,7 @@ class Host:
         return files
 
     def progress(self) -> dict[str, int]:
-        """Jobs of the group by status."""
+        """Count the group's jobs by status."""
         rows = self._connection.execute(
             "SELECT status, count(*) FROM publish_jobs JOIN auction_files AS f ON f.id = file_id"
             " WHERE f.asset_group_id = %s GROUP BY status",
@@ -98,7 +98,7 @@ class Host:
         return {str(status): int(count) for status, count in rows}
 
     def results(self) -> list[Row]:
-        """Where each file of the group stands now, in order of completion."""
+        """Read how each file of the group stands, in the order of completion."""
         with self._connection.cursor(row_factory=class_row(Row)) as cursor:
             return cursor.execute(
                 "SELECT f.id AS file_id, j.id AS job_id, j.status, j.error_message, f.width, f.height,"
@@ -136,7 +136,7 @@ class Host:
         return artifact
 
     def artifact(self, artifact: uuid.UUID) -> ArtifactRow:
-        """Where an artifact stands now. Raises LookupError for an id that is not there."""
+        """Read how an artifact stands. Raises LookupError for an id that is not there."""
         with self._connection.cursor(row_factory=class_row(ArtifactRow)) as cursor:
             row = cursor.execute(
                 "SELECT status, error_message, phase, files_done, files_total, bytes_done, bytes_total,"
@@ -149,5 +149,5 @@ class Host:
 
 
 def ended(progress: dict[str, int]) -> int:
-    """How many jobs are in a state that does not change any more."""
+    """How many jobs are in a final state."""
     return sum(progress.get(status, 0) for status in _TERMINAL)

@@ -1,4 +1,4 @@
-"""The origin of source files: `GET /?key=...` with a bearer secret, from a folder that is only read."""
+"""The origin of source files: `GET /?key=...` with a bearer secret. It only reads its folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class DemoOrigin(LoopbackServer):
-    """Serves the files of `folder` by their path in it to whoever carries `Authorization: Bearer {secret}`.
+    """Serves the files of `folder`, by their path in it, for requests with `Authorization: Bearer {secret}`.
 
-    401 without the secret, 404 for a key that names no file inside the folder. Ranges and ETag are supported, so that
-    a download can be resumed.
+    Answers 401 without the secret, and 404 for a key that names no file inside the folder. It supports ranges and ETag,
+    so that a download can be resumed.
     """
 
     def __init__(self, folder: Path, secret: str) -> None:
@@ -27,7 +27,7 @@ class DemoOrigin(LoopbackServer):
 
     @property
     def endpoint(self) -> str:
-        """What `?key=` is appended to."""
+        """The URL that `?key=` is appended to."""
         return f"{self.url}/"
 
     def _serve(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The demo's own pictures: photograph-like, one of every format that is published, and two that must be refused."""
+"""The demo's own pictures: photograph-like, one of every format that the worker publishes, and two that it must refuse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FRAMES = 10
 
 @dataclass(frozen=True)
 class Picture:
-    """One made picture: its file's name, what is special about it, and whether publishing it must fail."""
+    """One made picture: `name` is its path in the folder, `about` says what is special; `must_fail` when it must be refused."""
 
     name: str
     about: str
@@ -32,7 +32,7 @@ class Picture:
 
 
 def make_pictures(folder: Path) -> tuple[Picture, ...]:
-    """Write all pictures into `folder` (made when missing), one a processor at a time, and return what they are.
+    """Write all pictures into `folder` (made when missing), one a processor at a time, and return them.
 
     About 80 million pixels and 25 MB; a few seconds on two cores. The same pictures every time.
     """
@@ -55,7 +55,7 @@ def _progressive_jpeg(path: Path) -> None:
 
 
 def _rotated_jpeg(path: Path) -> None:
-    """As a phone held upright writes it: lying pixels, orientation 6 (turn right to see), and where it was taken."""
+    """Write it as a phone held upright does: pixels on their side, orientation 6 (turn right to see), and a position."""
     lying = landscape(2250, 3000, Scene(mood.DAWN, 11, water=True)).rot270()
     fields = {
         "exif-ifd0-Make": "Demo",
@@ -75,7 +75,7 @@ def _rotated_jpeg(path: Path) -> None:
 
 
 def _alpha_png(path: Path) -> None:
-    """A round picture: opaque inside, a soft edge, nothing outside."""
+    """Write a round picture: opaque inside, with a soft edge, transparent outside."""
     picture = landscape(1500, 1500, Scene(mood.DESERT, 16))
     place = pyvips.Image.xyz(1500, 1500) - [750, 750]
     distance = (place[0] ** 2 + place[1] ** 2) ** 0.5
@@ -96,7 +96,7 @@ def _palette_png(path: Path) -> None:
 
 
 def _time_lapse(width: int, height: int, scene: Scene, evening: mood.Palette) -> pyvips.Image:
-    """One place from day to evening and back: the frames below each other, as libvips holds animations."""
+    """Make one place from day to evening and back: the frames below each other, as libvips holds animations."""
     day = landscape(width, height, scene)
     night = landscape(width, height, replace(scene, palette=evening))
     shares = [1 - abs(2 * frame / _FRAMES - 1) for frame in range(_FRAMES)]
@@ -134,7 +134,7 @@ def _cmyk_jpeg(path: Path) -> None:
 
 
 def _wide_gamut_jpeg(path: Path) -> None:
-    """The values are taken as Display P3, so its saturated colours lie outside sRGB."""
+    """Declare the values to be Display P3, so that the saturated colours lie outside sRGB."""
     picture = landscape(2400, 1600, Scene(mood.DUSK, 24, water=True, trees=True)).copy()
     picture.set_type(pyvips.GValue.blob_type, "icc-profile-data", pyvips.Image.profile_load("p3"))
     picture.jpegsave(str(path), Q=92, keep="icc")
@@ -146,7 +146,7 @@ def _truncated_jpeg(path: Path) -> None:
 
 
 def _huge_png(path: Path) -> None:
-    """A valid PNG of 400 million pixels in a few kilobytes: one bit a pixel, every line alike."""
+    """Write a valid PNG of 400 million pixels in a few kilobytes: one bit a pixel, every line alike."""
     side = 20_000
 
     def chunk(kind: bytes, data: bytes) -> bytes:

@@ -54,7 +54,7 @@ class Result:
 
 
 def gather(files: Mapping[UUID, DemoSource], rows: list[Row], finished: Mapping[str, Finished]) -> list[Result]:
-    """Put together what the database, the worker's log and the CDN say, in the order of `files`."""
+    """Join what the database, the worker's log and the CDN say of each file, in the order of `files`."""
     by_file = {row.file_id: row for row in rows}
     with urllib3.PoolManager(retries=False, timeout=30) as http:
         return [_result(source, by_file[file_id], finished, http) for file_id, source in files.items()]
@@ -74,7 +74,7 @@ def _result(source: DemoSource, row: Row, finished: Mapping[str, Finished], http
 
 
 def _fetch(url: str | None, http: urllib3.PoolManager) -> ShownVariant | str:
-    """The variant behind a URL, or what is wrong with it."""
+    """Give the variant behind a URL, or say what is wrong with it."""
     if url is None:
         return "the job is completed but the file has no URL"
     try:

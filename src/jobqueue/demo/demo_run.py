@@ -95,7 +95,7 @@ def _run(folder: Path | None, found: list[DemoSource] | None, console: Console, 
 
 
 def _worked(results: list[Result], packed: DemoArtifact, console: Console) -> bool:
-    """Whether everything ended as it should have; says what did not."""
+    """Whether everything ended as it should have; prints what did not."""
     published = all(result.as_expected for result in results)
     if not published:
         console.print("[bold red]Not every picture ended as it should have.[/]")
@@ -105,7 +105,7 @@ def _worked(results: list[Result], packed: DemoArtifact, console: Console) -> bo
 
 
 def _prepare(stack: Stack, worker: WorkerProcess, found: list[DemoSource] | None, console: Console) -> list[DemoSource]:
-    """Bring the database up to date and start the worker, while the pictures are made where there are none yet."""
+    """Bring the database up to date and start the worker; meanwhile make the pictures, if none were found."""
     what = "Making pictures, starting the worker" if found is None else "Starting the worker"
     began = time.monotonic()
     with console.status(what), ThreadPoolExecutor(1) as pool:
@@ -124,7 +124,7 @@ def _prepare(stack: Stack, worker: WorkerProcess, found: list[DemoSource] | None
 def _publish(
     host: Host, found: list[DemoSource], worker: WorkerProcess, console: Console
 ) -> tuple[list[Result], float]:
-    """Insert the rows, wait for the last job to end, and put the results together with the seconds that took."""
+    """Insert the rows and wait for the last job to end; returns the results, and the seconds from insert to end."""
     began = time.monotonic()
     files = host.publish(found)
     _await_end(host, files, worker, console)
@@ -163,7 +163,7 @@ def _show(results: list[Result], seconds: float, console: Console) -> None:
 
 
 def _stay(results: list[Result], seconds: float, packed: DemoArtifact, stack: Stack, console: Console) -> None:
-    """Serve the page until Ctrl-C. The worker goes on: rows inserted by hand are published too."""
+    """Serve the page until Ctrl-C. The worker goes on: it publishes rows inserted by hand too."""
     with ResultPage(results, seconds, packed, stack.cdn.url) as page, suppress(KeyboardInterrupt):
         console.print()
         console.print(f"The pictures side by side   [bold]{page.url}/[/]", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Which files the demo publishes: the ones it makes, or the pictures in a person's folder."""
+"""The files that the demo publishes: pictures that it makes, or those in a person's folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DemoSource:
 
     @property
     def mime_type(self) -> str | None:
-        """What the name suggests, as a host would record it; the worker does not believe it."""
+        """The type that the name suggests, as a host would record it; the worker does not rely on it."""
         return mimetypes.guess_type(self.name)[0]
 
 
@@ -51,10 +51,10 @@ def make(folder: Path) -> list[DemoSource]:
 
 
 def collect(folder: Path) -> list[DemoSource]:
-    """The picture files in `folder` and below, by their names' endings, in order of path; at most MOST_FILES.
+    """Find the picture files in `folder` and below, by their names' endings, in order of path; at most MOST_FILES.
 
-    Hidden files and folders are passed over, as are links that lead out of the folder and names that are not UTF-8.
-    Nothing is written there.
+    This passes over hidden files and folders, links that lead out of the folder, and names that are not UTF-8. It writes
+    nothing there.
     """
     found: list[DemoSource] = []
     for place, folders, names in os.walk(folder):
@@ -78,7 +78,7 @@ def _is_text(key: str) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """The format by content, for the eye; a file that cannot be read or told is left to the worker to judge."""
+    """Name the format by content, for display only. The worker judges a file that cannot be read or recognised here."""
     try:
         return sniff(path).value.upper()
     except (OSError, JobError):

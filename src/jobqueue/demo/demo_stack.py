@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-# What a Python program needs to run at all. Nothing else is passed on: neither the settings of a real deployment that
-# lie in the caller's environment, nor PG* and AWS_* variables and proxies, which libraries read by themselves.
+# What a Python program needs to run at all, and nothing else: the caller's environment may hold the settings of a real
+# deployment, and PG* and AWS_* variables and proxies, which libraries read by themselves.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
 class Stopped(SystemExit):
-    """SIGTERM or SIGHUP arrived: leave in order. The exit code is 128 + the signal's number."""
+    """SIGTERM or SIGHUP arrived: the demo ends in order. The exit code is 128 + the signal's number."""
 
 
 @contextmanager
 def stopping_in_order() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise Stopped in the main thread, as SIGINT raises KeyboardInterrupt.
+    """Have SIGTERM and SIGHUP raise Stopped in the main thread within the block, as SIGINT raises KeyboardInterrupt.
 
-    Outside the main thread, which alone can receive signals, this does nothing.
+    In another thread this does nothing: only the main thread receives signals.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -55,11 +55,11 @@ def stopping_in_order() -> Iterator[None]:
 
 
 class Stack:
-    """The four servers over a folder of pictures, which is only read; without one, over an empty folder of its own.
+    """The four servers over a folder of pictures, which they only read; without one, over an empty folder of their own.
 
-    `start` makes a temporary folder and starts the servers side by side (about a second); `stop` stops them and removes
-    the folder. As a context manager it does both, whatever is raised between. A process that is killed outright leaves
-    the folder behind but no server.
+    `start` makes a temporary folder and starts the servers side by side (about a second). `stop` stops them and removes
+    the folder. A context manager does both, whatever is raised in between. A process that is killed outright leaves the
+    folder behind but no server.
     """
 
     def __init__(self, pictures: Path | None = None) -> None:
@@ -79,7 +79,7 @@ class Stack:
         return f"http://{HOST}:{self.worker_port}"
 
     def start(self) -> None:
-        """Start everything. Raises ServerError when one cannot start, after stopping the others."""
+        """Start everything. When one server cannot start, stops the others and raises ServerError."""
         with ExitStack() as undo:
             self.folder = reachable_folder("jobqueue-demo-", unprivileged_user())
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -138,6 +138,6 @@ class Stack:
         }
 
     def run(self, *arguments: str, log: Path) -> Leash:
-        """Start `jobqueue ARGUMENTS` with this environment; its standard output is read from the result."""
+        """Start `jobqueue ARGUMENTS` with this environment; read its standard output from the result, its standard error from `log`."""
         command = [sys.executable, "-m", "jobqueue", *arguments]
         return Leash(command, log=None, error_log=log, env=self.environment())

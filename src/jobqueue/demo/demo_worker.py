@@ -25,7 +25,7 @@ _DRAIN_SECONDS = 40.0  # the worker's own DRAIN_TIMEOUT, and some
 
 
 class WorkerError(Exception):
-    """A command of jobqueue did not do its work; the message quotes what it said."""
+    """A command of jobqueue failed; the message quotes its output."""
 
 
 def migrate(stack: Stack) -> None:
@@ -40,7 +40,7 @@ def migrate(stack: Stack) -> None:
 
 
 class WorkerProcess:
-    """One `jobqueue worker` of the stack. As a context manager it is stopped, when it was started, at the end."""
+    """One `jobqueue worker` of the stack. A context manager stops it at the end, if it was started."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -49,7 +49,7 @@ class WorkerProcess:
         self._log: WorkerLog | None = None
 
     def start(self) -> None:
-        """Start it and return when `/readyz` says that it works. Raises WorkerError when it does not get there."""
+        """Start it, and return when `/readyz` answers 200. Raises WorkerError when it ends first or takes more than 60 s."""
         self._process = self._stack.run("worker", log=self._errors)
         self._log = WorkerLog(self._process.stdout, self._stack.folder / "worker.log")
         deadline = time.monotonic() + _START_SECONDS
@@ -60,12 +60,12 @@ class WorkerProcess:
             time.sleep(0.02)
 
     def check(self) -> None:
-        """Raise WorkerError, with the last lines of its log, when the worker is not running."""
+        """Raise WorkerError, which quotes the last lines of its log, when the worker is not running."""
         if self._process is None or not self._process.running:
             raise WorkerError(f"the worker ended by itself; its last words:\n{self.tail()}")
 
     def follow(self, look: Callable[[], State]) -> Iterator[State]:
-        """What `look` returns, twenty times a second, for as long as the caller wants to know.
+        """Yield what `look` returns, twenty times a second, until the caller stops asking.
 
         Raises WorkerError when the worker ends, or when nothing has changed for five minutes.
         """
@@ -82,16 +82,16 @@ class WorkerProcess:
             time.sleep(_LOOK_SECONDS)
 
     def finished(self, job_ids: Iterable[str], timeout: float) -> dict[str, Finished]:
-        """What the worker's log says of finished jobs; waits up to `timeout` seconds for the lines of these."""
+        """Give the log lines of finished jobs by job id; wait up to `timeout` seconds for those of `job_ids`."""
         return {} if self._log is None else self._log.finished(job_ids, timeout)
 
     def tail(self) -> str:
-        """The last lines of the worker's log and of its standard error."""
+        """Give the last lines of the worker's log and of its standard error."""
         errors = self._errors.read_text(errors="replace")[-2000:] if self._errors.exists() else ""
         return f"{self._log.tail() if self._log else ''}\n{errors}".strip()
 
     def stop(self) -> None:
-        """Ask it to drain, and wait. Raises WorkerError when it does not end with exit code 0."""
+        """Tell the worker to drain, and wait. Raises WorkerError when its exit code is not 0."""
         if self._process is None or self._log is None:
             return
         process, self._process = self._process, None
@@ -107,7 +107,7 @@ class WorkerProcess:
         try:
             self.stop()
         except WorkerError:
-            if kind is None:  # what went wrong before says more than how the worker ended
+            if kind is None:  # the error before says more than how the worker ended
                 raise
 
     def _ready(self) -> bool:

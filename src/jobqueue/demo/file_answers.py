@@ -17,7 +17,7 @@ _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def inside(folder: Path, name: str) -> Path | None:
-    """The file called `name` in `folder`, or None when there is none or when it lies, by `..` or by link, outside."""
+    """Find the file called `name` in `folder`; None when there is none, or when `..` or a link leads outside."""
     try:
         path = (folder / name).resolve(strict=True)
     except (OSError, ValueError):
@@ -26,9 +26,10 @@ def inside(folder: Path, name: str) -> Path | None:
 
 
 def _slice(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and end (exclusive) of the one range asked for; None for the whole file. Empty when not satisfiable.
+    """Read the one range that `header` asks for, as start and end (exclusive); None for the whole file.
 
-    Anything else than one well-formed range is ignored, as RFC 9110 section 14.2 allows.
+    A range that cannot be satisfied is empty. Anything but one well-formed range is ignored, as RFC 9110 section 14.2
+    allows.
     """
     match = _ONE_RANGE.fullmatch(header.strip()) if header else None
     if match is None or match[0] == "bytes=-":
@@ -50,7 +51,7 @@ def _chunks(path: Path, start: int, end: int) -> Iterator[bytes]:
 
 
 def file_response(path: Path, request: Request, *, kind: str = "application/octet-stream") -> Response:
-    """Answer with a file: 200, 206 for one range (If-Range honoured), 304 for a matching ETag, 416 past the end."""
+    """Answer with a file: 200, 206 for one range (it honours If-Range), 304 for a matching ETag, 416 past the end."""
     status = path.stat()
     etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     headers = {"Content-Type": kind, "Accept-Ranges": "bytes", "ETag": etag}

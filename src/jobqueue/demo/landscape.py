@@ -11,14 +11,14 @@ import pyvips
 
 Colour = tuple[float, float, float]
 
-_RENDERED_WIDTH = 1000  # larger pictures are enlarged from this: finer detail drowns in the grain anyway
+_RENDERED_WIDTH = 1000  # a larger picture is enlarged from this: finer detail drowns in the grain anyway
 _LEVELS = 1024
 _GRAIN_TILE = 512
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one mood: the sky from top to horizon, the farthest and the nearest ridge, the sun, the clouds."""
+    """The colours of one mood: the sky from top to horizon, the farthest and the nearest ridge, the sun, the clouds."""
 
     sky: tuple[Colour, Colour, Colour, Colour]
     far: Colour
@@ -29,7 +29,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class Scene:
-    """What to paint: everything follows from these, so that one scene in two palettes is one place at two hours."""
+    """What to paint. Everything follows from these values: one scene in two palettes is one place at two hours."""
 
     palette: Palette
     seed: int
@@ -128,9 +128,9 @@ def _mix(one: Colour, other: Colour, share: float) -> Colour:
 
 
 def _noise(width: int, height: int, cell: float, chance: random.Random, *, stretch: float = 1) -> pyvips.Image:
-    """Smooth noise, mostly within -1 to 1: octaves from features of `cell` pixels down, all wider by `stretch`.
+    """Make smooth noise, mostly within -1 to 1: octaves from features of `cell` pixels down, all wider by `stretch`.
 
-    Made at a quarter of the size, in memory: it is smooth, and it is read by several operations.
+    It is made at a quarter of the size, because it is smooth, and in memory, because several operations read it.
     """
     columns, rows = math.ceil(width / 4 / stretch) + 2, math.ceil(height / 4) + 2
     total = pyvips.Image.black(columns, rows)
@@ -162,7 +162,7 @@ def _sky(palette: Palette, width: int, height: int, horizon: int, chance: random
 
 
 def _outline(width: int, chance: random.Random, rise: float, *, trees: float) -> pyvips.Image:
-    """One row that says for each column how many pixels a ridge rises above its base; `trees` is a fir's height."""
+    """Make one row: for each column, how many pixels a ridge rises above its base. `trees` is a fir's height in pixels."""
     waves = [
         (2 * math.pi / width * 0.6 * 2**octave * chance.uniform(0.8, 1.2), chance.uniform(0, 6.3), 0.52**octave)
         for octave in range(9)
@@ -198,7 +198,7 @@ def _ridge(
 
 
 def _reflect(picture: pyvips.Image, horizon: int, palette: Palette, chance: random.Random) -> pyvips.Image:
-    """Replace what is below the horizon by water: the mirror image, darker, moved by ripples that grow towards us."""
+    """Paint water below the horizon: the mirror image, darker, moved by ripples that grow towards the viewer."""
     width, depth = picture.width, picture.height - horizon
     above = picture.crop(0, 0, width, horizon).copy_memory()
     mirror = above.flipver().resize(1, vscale=depth / horizon, kernel="linear").crop(0, 0, width, depth)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 # Below the ranges from which systems take the local port of an outgoing connection (Linux 32768 up, others 49152 up).
-# A server that goes away and comes back would else find its port taken, even by a client of its own: connecting to a
+# Otherwise a server that goes away and comes back may find its port taken, even by a client of its own: a connection to a
 # closed port of that range can end up connected to itself.
 _PORTS = range(15_000, 32_000)
 _ATTEMPTS = 20
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment. Raises ServerError when none is found."""
+    """Find a TCP port on loopback that nobody listens on now. Raises ServerError when it finds none."""
     for port in random.sample(_PORTS, 200):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,9 +46,10 @@ def launch(
     port: int | None,
     timeout: float = 60.0,
 ) -> tuple[Leash, int]:
-    """Start `command(port)` and return it once `ready(port)`; with `port` None on a free one, tried again on a clash.
+    """Start `command(port)`, and return the process and its port once `ready(port)` is true.
 
-    Raises ServerError with the end of `log` when the process ends first or is not ready within `timeout` seconds.
+    With `port` None it takes a free one, and another when somebody was faster. Raises ServerError, with the end of
+    `log`, when the process ends first or is not ready within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     for attempt in range(_ATTEMPTS):

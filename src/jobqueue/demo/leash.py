@@ -21,12 +21,12 @@ _GRACE_SECONDS = 5.0
 
 
 class ServerError(Exception):
-    """A server of the demo could not be started or stopped; the message names it and quotes the end of its log."""
+    """A server of the demo did not start or stop; the message names it and quotes the end of its log."""
 
 
 @dataclass(frozen=True)
 class User:
-    """Whom to run a process as."""
+    """The user that a process runs as."""
 
     name: str
     uid: int
@@ -34,7 +34,7 @@ class User:
 
 
 def unprivileged_user() -> User | None:
-    """The user for servers that refuse to run as root: `nobody` when this process is root, else None (stay as we are).
+    """Give the user for servers that refuse to run as root: `nobody` when this process is root, else None (stay as we are).
 
     Raises ServerError when this process is root and the system has no user `nobody`.
     """
@@ -48,12 +48,12 @@ def unprivileged_user() -> User | None:
 
 
 def identity(user: User | None) -> dict[str, Any]:
-    """Arguments for `subprocess.run` that make the command run as `user`, with no group but the user's own."""
+    """Give the arguments with which `subprocess.run` runs a command as `user`, with no group but the user's own."""
     return {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
 
 
 def can_run(command: Sequence[str | Path], user: User | None) -> bool:
-    """Whether `command` runs and succeeds as `user`; asks the system itself, so modes, mounts and ACLs all count."""
+    """Whether `command` runs and succeeds as `user`. It is tried, so modes, mounts and ACLs all count."""
     try:
         done = subprocess.run(  # noqa: S603 - no shell, our own arguments
             [str(part) for part in command], cwd="/", capture_output=True, check=False, timeout=60, **identity(user)
@@ -64,7 +64,7 @@ def can_run(command: Sequence[str | Path], user: User | None) -> bool:
 
 
 def reachable_folder(prefix: str, user: User | None) -> Path:
-    """Make a temporary folder that `user` can walk into: mode 0711, under the first usable one of the usual places.
+    """Make a temporary folder that `user` can enter: mode 0711, in the first of the usual places that will do.
 
     Raises ServerError when there is no such place.
     """
@@ -81,9 +81,9 @@ def reachable_folder(prefix: str, user: User | None) -> Path:
 class Leash:
     """One running command, tied to this process: it ends when this process does, even by SIGKILL.
 
-    `last_signal` is what it gets then, and five seconds later SIGKILL. It runs in a session of its own, so Ctrl-C at
-    a terminal reaches only its owner, which can stop things in the right order. Output goes to `log` (appended), or
-    to `self.stdout` when `log` is None; standard error then goes to `error_log`.
+    Then it gets `last_signal`, and five seconds later SIGKILL. It runs in a session of its own, so Ctrl-C at a terminal
+    reaches only its owner, which can stop things in the right order. Output is appended to `log`; without one, standard
+    output goes to `self.stdout` and standard error to `error_log`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Leash:
 
     @property
     def stdout(self) -> IO[bytes]:
-        """The command's standard output, only without a `log`; whoever reads it closes it."""
+        """The command's standard output; there is one only without a `log`. The reader closes it."""
         assert self._process.stdout is not None, "the output goes to the log"
         return self._process.stdout
 
@@ -123,18 +123,21 @@ class Leash:
         return self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command; nothing happens when it has ended."""
+        """Send a signal to the command; once the command has ended, do nothing."""
         self._process.send_signal(number)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit code, 128 + n for death by signal n; TimeoutExpired after `timeout`."""
+        """Wait for the end and return the exit code, which is 128 + n for death by signal n.
+
+        Raises subprocess.TimeoutExpired after `timeout` seconds.
+        """
         code = self._process.wait(timeout)
         assert self._process.stdin is not None
         self._process.stdin.close()
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30.0) -> int:
-        """Send `number` and wait; after `timeout` seconds let go of the leash, which kills. Returns the exit code."""
+        """Send `number`, wait, and return the exit code. After `timeout` seconds the leash is let go, which kills."""
         self.send(number)
         try:
             return self.wait(timeout)

@@ -1,9 +1,9 @@
-"""Runs one command and ends it as soon as whoever holds this script's standard input is gone.
+"""Runs one command, and ends it as soon as the owner of this script has exited.
 
-Run by path in a bare interpreter (`python -I -S leashed.py ...`), so it imports nothing of the package.
+A bare interpreter runs this by path (`python -I -S leashed.py ...`), so it imports nothing of the package.
 Standard input is the leash: a pipe whose other end the owner keeps open and never writes to. End of file means that
 the owner exited, however it did. A parent-death signal would not do in its place: Linux sends it when the *thread*
-that forked ends, and other systems do not have it. It is used for the one death that the pipe cannot tell of: this
+that forked ends, and other systems do not have it. It serves for the one death that the pipe cannot tell of: this
 script's own, by SIGKILL.
 """
 
@@ -30,7 +30,7 @@ def _die_with_parent(parent: int, last_signal: int) -> None:
 
 
 def _exec(options: argparse.Namespace, parent: int) -> None:
-    """Become the command; called in the forked child and never returns."""
+    """Become the command, in the forked child. Never returns."""
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number in (*_FORWARDED, signal.SIGPIPE):

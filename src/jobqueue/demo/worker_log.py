@@ -1,4 +1,4 @@
-"""Reads the worker's log as it is written: stage times of finished jobs, and the last lines for when it goes wrong."""
+"""Reads the worker's log while it is written: the stage times of finished jobs, and the last lines in case of failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """The `job_finished` line of one job: milliseconds, in all and by stage."""
+    """The `job_finished` line of one job. Times are milliseconds."""
 
     outcome: str
     duration_ms: float
@@ -23,7 +23,7 @@ class Finished:
 
 
 class WorkerLog:
-    """Follows `stream` in a thread until it ends, and copies every line to `copy`; closes it then."""
+    """Follows `stream` in a thread until it ends, copies every line to `copy`, and closes both."""
 
     def __init__(self, stream: IO[bytes], copy: Path) -> None:
         self._changed = threading.Condition()
@@ -33,20 +33,20 @@ class WorkerLog:
         self._thread.start()
 
     def finished(self, job_ids: Iterable[str], timeout: float) -> dict[str, Finished]:
-        """The lines of these jobs, by job id; waits for missing ones up to `timeout` seconds."""
+        """Give the lines read so far, by job id; wait up to `timeout` seconds for those of `job_ids`."""
         wanted = set(job_ids)
         with self._changed:
             self._changed.wait_for(lambda: wanted <= self._finished.keys(), timeout)
             return dict(self._finished)
 
     def tail(self) -> str:
-        """The last lines, as they were written. Waits for the end of a stream that is ending."""
+        """Give the last 15 lines as they were written. Waits up to a second for a stream that is ending."""
         self._thread.join(1)
         with self._changed:
             return "\n".join(self._tail)
 
     def close(self) -> None:
-        """Wait for the end of the stream; the worker must have been stopped."""
+        """Wait for the end of the stream. Stop the worker first."""
         self._thread.join()
 
     def _follow(self, stream: IO[bytes], copy: Path) -> None:

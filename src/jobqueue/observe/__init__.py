@@ -1,1 +1,1 @@
-"""What the process tells about itself: logs, metrics, and its state to systemd."""
+"""What the process says about itself: logs, metrics, and its state for systemd."""

@@ -1,4 +1,4 @@
-"""The fields of everything that is logged in one context: bound by whoever began it, read when a line is made."""
+"""The fields that every line logged in one context carries. Code binds them once; a line reads them when it is made."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def bind(**fields: object) -> Iterator[None]:
 
 
 def attach(fields: Callable[[], Mapping[str, object]]) -> None:
-    """Have what `fields()` gives, in place of what was bound, in everything that this thread or task logs from now on.
+    """Add what `fields()` gives, in place of what was bound, to everything that this thread or task logs from now on.
 
-    For a loop that is in too much of a hurry to `bind`: nothing is called before something is logged.
+    This is for a loop that has no time to `bind`: `fields` is called only when something is logged.
     """
     _bound.set(fields)
 
@@ -38,6 +38,6 @@ def detach() -> None:
 
 
 def bound_fields() -> Mapping[str, object]:
-    """The fields that hold where this is called."""
+    """Give the fields of the context that calls this."""
     bound = _bound.get(_NOTHING)
     return bound() if callable(bound) else bound

@@ -31,7 +31,7 @@ def message(record: logging.LogRecord) -> str:
     """The record's text with its arguments filled in."""
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001 - a library's format that does not fit its arguments still names the place
+    except Exception:  # noqa: BLE001 - a format that does not fit its arguments still names the place
         return str(record.msg)
 
 

@@ -5,7 +5,7 @@
         log.info("job_finished", outcome="completed", duration_ms=412)
 
 Records of libraries come out in the same form, with their message as the event. Nothing here raises into its caller:
-a line that cannot be made is replaced by one that says so.
+a line that cannot be made becomes one that says so.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from jobqueue.observe.redact import Redactor
 
-# These write requests, headers or every image operation below warnings; no level of ours asks for that.
+# Below warnings these write requests, headers or every image operation; none of our levels means that.
 _CHATTY: Final = ("boto3", "botocore", "s3transfer", "urllib3", "pyvips", "PIL", "asyncio", "uvicorn")
 
 
 class Logger:
-    """Writes events. The first argument is a stable name in snake_case; whatever varies is a field.
+    """Writes events. The first argument is a stable name in snake_case; everything that varies is a field.
 
-    `error` may be an exception: it is written as its type and message. `exc_info` adds the stack to it.
+    `error` may be an exception: its type and message are written. `exc_info` adds its stack.
     """
 
     __slots__ = ("_logger",)
@@ -39,27 +39,27 @@ class Logger:
         self._logger = logger
 
     def is_enabled(self, level: str) -> bool:
-        """Whether events of `level` are written: for a caller that would work hard to make one."""
+        """Whether events of `level` are written, for a caller to whom an event is expensive."""
         return self._logger.isEnabledFor(logging.getLevelName(level.upper()))
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """Write what only somebody looking for a fault wants to read."""
+        """Write an event that matters only to somebody who looks for a fault."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, /, **fields: object) -> None:
-        """Write what happened."""
+        """Write an event of normal work."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """Write what an operator may want to look at."""
+        """Write an event that an operator may want to look at."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, /, *, exc_info: BaseException | bool = False, **fields: object) -> None:
-        """Write what an operator has to look at."""
+        """Write an event that an operator has to look at."""
         self._write(logging.ERROR, event, fields, exc_info)
 
     def exception(self, event: str, /, **fields: object) -> None:
-        """Write an error together with the exception being handled and its stack."""
+        """Write an error with the exception that is being handled and its stack."""
         self._write(logging.ERROR, event, fields, exc_info=True)
 
     def _write(
@@ -78,9 +78,9 @@ def get_logger(name: str) -> Logger:
 def configure_logging(
     level: str, style: Literal["json", "text"], redactor: Redactor, stream: TextIO | None = None
 ) -> None:
-    """Send every record of the process from `level` up to `stream` (standard output), as `style` says.
+    """Send every record of the process from `level` up to `stream` (by default standard output), in the form `style`.
 
-    Can be called again: the handler of the call before is replaced, handlers of others are left alone.
+    A second call replaces the handler of the first and leaves the handlers of others alone.
     """
     target = sys.stdout if stream is None else stream
     handler = _StdoutHandler(target)
@@ -96,7 +96,7 @@ def configure_logging(
 
 
 def log_uncaught_exceptions() -> None:
-    """Have exceptions that end the process or a thread written as log lines, redacted, instead of bare tracebacks."""
+    """Log exceptions that end the process or a thread, redacted, in place of their bare tracebacks."""
     log = get_logger(__name__)
 
     def of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -114,7 +114,7 @@ def log_uncaught_exceptions() -> None:
 
 
 class _StdoutHandler(logging.StreamHandler[TextIO]):
-    """Writes lines; a stream that is closed or full costs the line and nothing else."""
+    """Writes lines. When the stream is closed or full, the line is lost and nothing else."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Stay silent: the inherited way prints the record, unredacted, to standard error."""

@@ -1,4 +1,4 @@
-"""Metrics: what the process counts and times, in Prometheus' forms.
+"""Metrics: what the process counts and times, as Prometheus reads it.
 
 Every name begins with `jobqueue_`; units are seconds and bytes; labels come from closed sets (queue, outcome, state, stage, kind,
 schedule) and never hold an id or a key. Gauges that describe the database, `queue_depth` and `queue_oldest_due_seconds`, are the
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 OUTCOMES: Final = ("completed", "retried", "failed", "cancelled", "released", "lease_lost")
-"""How a started job can end for the worker that started it; `released` is given back without being charged an attempt."""
+"""How a started job can end for the worker that started it; a `released` one is given back and not charged an attempt."""
 
 DATABASE_ERRORS: Final = ("connection", "timeout", "conflict", "other")
 """Kinds of database error: no connection or a lost one, a time limit, a deadlock or serialization failure, anything else."""
@@ -40,7 +40,7 @@ _RUNS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30,
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes many observations for little more than the price of one."""
+    """A histogram that takes many observations at little more than the cost of one."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """Observe each of `amounts`."""
@@ -59,7 +59,7 @@ class Metrics:
 
     def __init__(self, build: Mapping[str, str] | None = None) -> None:
         """Create every metric; `build` adds labels to `build_info`, such as the version of libvips."""
-        # A second series for each counter, holding the time it was created, is of no use to anybody here.
+        # Without this every counter has a second series that holds the time of its creation, which nobody here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._states: dict[str, set[str]] = {}
@@ -112,9 +112,9 @@ class Metrics:
             self.database_errors.labels(kind)
 
     def declare_queue(self, queue: str, stages: Iterable[str] = ()) -> None:
-        """Have every series of `queue` exist from the start at 0, so that the first increase is seen by `rate()`.
+        """Create every series of `queue` at 0, so that `rate()` sees the first increase.
 
-        The gauges of the database snapshot stay absent until there has been one: 0 would be a statement.
+        The gauges of the database snapshot stay absent until there has been one: a 0 would say that the queue is empty.
         """
         for metric in (
             self.jobs_started,
@@ -131,8 +131,8 @@ class Metrics:
             self.job_stage_duration_seconds.labels(queue, stage)
 
     def set_queue(self, queue: str, depth: Mapping[str, int], oldest_due_seconds: float) -> None:
-        """Record a snapshot of `queue`: rows by state, and the age of its oldest due job in seconds, 0 when none is due."""
-        # A state that no row is in any more is missing from what a GROUP BY counted, and is 0.
+        """Record a snapshot of `queue`: rows by state, and how long its oldest due job has waited in seconds, 0 for none."""
+        # A GROUP BY leaves out a state that no row is in any more: it is 0.
         self._states.setdefault(queue, set()).update(depth)
         for state in self._states[queue]:
             self.queue_depth.labels(queue, state).set(depth.get(state, 0))
@@ -140,7 +140,7 @@ class Metrics:
         self.queue_snapshot_timestamp_seconds.labels(queue).set_to_current_time()
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Give the page and its content type: Prometheus text, or OpenMetrics when the `Accept` header asks for it."""
+        """Make the page: its bytes, and its content type. OpenMetrics if the header `Accept` asks for it, else Prometheus text."""
         encode, content_type = choose_encoder(accept)
         return encode(WithFormerNames(self.registry)), content_type
 

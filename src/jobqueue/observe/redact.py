@@ -1,7 +1,7 @@
-"""Removes secrets from text on its way out: log lines, error messages in the database, pages.
+"""Removes secrets from text that leaves the process: log lines, error messages in the database, pages.
 
-Two nets: the exact values that this process loaded, in every form they take on the way through URLs, headers and JSON;
-and the shapes of credentials that it was never told about, such as a signed URL in somebody else's message.
+It looks for the exact values that this process loaded, in every form that URLs, headers and JSON give them, and for the
+shapes of credentials that the process does not know, such as a signed URL in somebody else's message.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 MASK: Final = "***"
 MINIMUM_LENGTH: Final = 6
-"""Characters below which a value is not searched for: it would be found in ordinary words."""
+"""Characters that a value must have to be searched for: a shorter one would be found in ordinary words."""
 
-# What must occur in the text, in lower case, for the pattern to be tried; the pattern; what takes its place.
+# A hint that the text must hold, in lower case, before the pattern is tried; the pattern; its replacement.
 # Every repetition is bounded or stops at a character that its prefix cannot contain, so that the time is linear in the text.
-# No pattern runs across a quotation mark or a backslash: what was a JSON line before is one afterwards.
+# No pattern runs across a quotation mark or a backslash: a JSON line stays a JSON line.
 _SHAPES: Final = (
     # user:password@ of any URL; greedy up to the last @ of the authority, for passwords that hold one unencoded
     ("@", re.compile(r"""(://[^\s/:@"'\\]{0,256}):[^\s/"'\\]{1,1024}@"""), rf"\1:{MASK}@"),
@@ -55,12 +55,12 @@ _SHAPES: Final = (
 
 
 class Redactor:
-    """Replaces what must not be seen by `***`. Safe to share between threads."""
+    """Replaces secrets by `***`. Threads may share one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Search for each of `secrets` that has at least MINIMUM_LENGTH characters."""
         forms = {form for secret in secrets if len(secret) >= MINIMUM_LENGTH for form in _forms(secret)}
-        # The longest first: one form may be the beginning of another.
+        # The longest first: one form may begin another.
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._exact = re.compile("|".join(map(_pattern, ordered))) if ordered else None
 
@@ -90,10 +90,10 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _base64_forms(secret: bytes) -> Iterator[str]:
-    """Give the characters that stand for `secret` in base64, wherever it begins in what was encoded.
+    """Give the characters that stand for `secret` in base64, wherever it begins in the encoded bytes.
 
-    Base64 writes three bytes as four characters; of what stands at offset 0, 1 or 2 only the characters that no
-    neighbouring byte shares in are the same every time.
+    Base64 writes three bytes as four characters, so the secret has three forms, for the offsets 0, 1 and 2. Of each only
+    those characters are always the same that hold no bit of a neighbouring byte.
     """
     for offset in range(3):
         encoded = b64encode(bytes(offset) + secret).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""Tells systemd how the process is doing, over the socket that it names in NOTIFY_SOCKET. Without one, nothing happens.
+"""Tells systemd how the process is doing, over the socket in NOTIFY_SOCKET. Without that variable it does nothing.
 
 The protocol is one datagram of VARIABLE=value lines: sd_notify(3), sd_watchdog_enabled(3).
 """
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 
 class SystemdNotifier:
-    """One line to the service manager. No method raises: a manager that went away must not take the worker with it."""
+    """Reports to the service manager. No method raises: a manager that went away must not take the worker with it."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """Read NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID from `environ`, or from the process when it is None."""
@@ -33,7 +33,7 @@ class SystemdNotifier:
         return self._watchdog_seconds and self._watchdog_seconds / 2
 
     def ready(self, status: str = "") -> bool:
-        """Say that the service has started: units ordered after it may start now."""
+        """Say that the service has started; units ordered after it may start now."""
         return self._send("READY=1", status)
 
     def stopping(self, status: str = "") -> bool:
@@ -49,11 +49,11 @@ class SystemdNotifier:
         return self._send("WATCHDOG=1")
 
     def extend_timeout(self, seconds: float) -> bool:
-        """Ask for `seconds` more, counted from now, before starting or stopping is given up."""
+        """Ask for `seconds` more, counted from now, before systemd gives up on starting or stopping."""
         return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def _send(self, state: str, status: str = "") -> bool:
-        """Send one datagram; tell whether there was somebody to send it to and it went."""
+        """Send one datagram; returns whether it was sent."""
         if self._address is None:
             return False
         lines = [state] if state else []

@@ -1,4 +1,4 @@
-"""The database address: what the operator wrote, completed for a daemon that must notice a dead connection."""
+"""The database's address as the operator wrote it, with what a daemon needs to notice a dead connection."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class DatabaseUrl:
     def conninfo(self, environ: Mapping[str, str]) -> str:
         """Give the connection string to connect with, password included.
 
-        Keepalives and time limits are added where the text says nothing, and `sslmode=require` where neither the text
-        nor PGSSLMODE says anything and the host is not local. `environ` is where libpq finds what the text leaves out.
+        It adds keepalives and time limits where the text says nothing, and `sslmode=require` for a host that is not local
+        where neither the text nor PGSSLMODE says anything. libpq takes from `environ` what the text leaves out.
         """
         given = self._given
         added = {key: value for key, value in _DEFAULTS.items() if key not in given}
         if "PGCONNECT_TIMEOUT" in environ:
             added.pop("connect_timeout", None)
-        # A service file may name the host and the mode, and what stands here would overrule it.
+        # A service file may name the host and the mode; a mode given here would overrule it.
         if not ({"sslmode", "service"} & given.keys() or environ.get("PGSSLMODE") or self._is_local(environ)):
             added["sslmode"] = "require"
         return make_conninfo("", **given, **added)
@@ -100,11 +100,11 @@ def _parse(text: str) -> dict[str, str]:
     try:
         given = {key: str(value) for key, value in conninfo_to_dict(text).items()}
     except psycopg.ProgrammingError as problem:
-        # Its message quotes what it could not read, which may be half a password, and so stays here.
+        # Its message quotes the part that libpq could not read, maybe half a password, and so goes no further.
         if re.search("query parameter|connection option", str(problem)):
             raise ValueError(_UNKNOWN) from None
         raise ValueError(f"{_FORM}; {_ENCODE}" if is_url else _FORM) from None
-    # A stray "@" or "/" of a password ends up here: libpq would look for a host of that name.
+    # A stray "@" or "/" in a password ends up in the host, and libpq would look for a host of that name.
     hosts = [host for host in given.get("host", "").split(",") if not host.startswith(("/", "@"))]
     ports = [port for port in given.get("port", "").split(",") if port]
     if any(re.search(r"[\s@/]", host) for host in hosts) or not all(_is_port(port) for port in ports):

@@ -45,7 +45,7 @@ _BACKEND: Final = ("backend_url", "worker_api_key")
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """What publishing and zipping cannot do without."""
+    """The variables that publishing and zipping need, all of them set."""
 
     raid_pub_endpoint: str
     raid_publisher_secret: Secret
@@ -59,7 +59,7 @@ class MediaSettings:
 
 @dataclass(frozen=True, slots=True)
 class BackendAccess:
-    """What settings and triggers of the backend cannot do without."""
+    """The variables that calls to the backend need, all of them set."""
 
     backend_url: str
     worker_api_key: Secret
@@ -68,9 +68,9 @@ class BackendAccess:
 class Settings(BaseSettings):
     """The environment of one process. An attribute is its variable's name in lower case.
 
-    Besides the environment, a file of a variable's name in the directory that CREDENTIALS_DIRECTORY names (systemd's
-    LoadCredential=) is read; the environment wins. An empty variable counts as unset; an unknown one is ignored.
-    Nothing printed or dumped from here shows a secret.
+    A variable may also come from a file of its name in the directory that CREDENTIALS_DIRECTORY names (systemd's
+    LoadCredential=); the environment wins. An empty variable counts as unset, and an unknown one is ignored. Printing or
+    dumping this shows no secret.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=False)
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read what `__init__` was given and the credentials directory, and nothing besides: no file of the working directory."""
+        """Read the values given to `__init__` and the credentials directory, and no file of the working directory."""
         return init_settings, file_secret_settings
 
     @model_validator(mode="wrap")
@@ -193,12 +193,12 @@ class Settings(BaseSettings):
 
     @property
     def conninfo(self) -> str:
-        """How to connect for everything that keeps no session state. Holds the password: never print it."""
+        """The connection string for everything that keeps no session state. It holds the password: never print it."""
         return self.database_url.conninfo(self._environ)
 
     @property
     def direct_conninfo(self) -> str:
-        """How to connect for LISTEN and advisory locks, past a transaction pooler. Holds the password."""
+        """The connection string for LISTEN and advisory locks, past a transaction pooler. It holds the password."""
         return (self.database_direct_url or self.database_url).conninfo(self._environ)
 
     @property
@@ -208,15 +208,15 @@ class Settings(BaseSettings):
 
     @property
     def has_media(self) -> bool:
-        """Whether any variable of publishing and zipping is set: then all of them must be."""
+        """Whether any variable of publishing and zipping is set, which means that all must be."""
         return any(getattr(self, field) is not None for field in (*_RAID, *_STORE))
 
     def require_media(self) -> MediaSettings:
-        """Give what publishing and zipping need. Raises ConfigurationError that lists what is not set."""
+        """Give the variables that publishing and zipping need. Raises ConfigurationError, which lists those that are not set."""
         return MediaSettings(**self._require((*_RAID, *_STORE), "is not set, but publishing and zipping need it"))
 
     def require_backend(self) -> BackendAccess:
-        """Give what calls to the backend need. Raises ConfigurationError that lists what is not set."""
+        """Give the variables that calls to the backend need. Raises ConfigurationError, which lists those that are not set."""
         return BackendAccess(**self._require(_BACKEND, "is not set, but calls to the backend need it"))
 
     def _require(self, fields: tuple[str, ...], problem: str) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
         return values
 
     def secrets(self) -> tuple[str, ...]:
-        """Every secret value that was loaded, each as it is and as it appears inside a URL: what no output may hold."""
+        """Every secret that was loaded, as it is and as it appears inside a URL: no output may hold one."""
         values = [form for value in vars(self).values() if isinstance(value, DatabaseUrl) for form in value.secrets()]
         plain = [word for value in vars(self).values() if isinstance(value, Secret) for word in value.accepted]
         if password := self._environ.get("PGPASSWORD"):

@@ -1,4 +1,4 @@
-"""The kinds of value an environment variable can hold: each parses text, or says in one phrase what it must be.
+"""The kinds of value that an environment variable can hold. Each parses text, or says in one phrase what it must be.
 
 No phrase quotes the text: a secret pasted into the wrong variable must not reach a log.
 """
@@ -92,7 +92,7 @@ def one_of(*words: str) -> BeforeValidator:
 
 
 def name(pattern: str, what: str) -> BeforeValidator:
-    """Accept text that matches `pattern` as a whole; `what` says so in words."""
+    """Accept text that matches `pattern` as a whole; `what` describes it in words."""
 
     def parse(value: Any) -> str:
         text = str(value).strip()

@@ -1,4 +1,4 @@
-"""A secret that may be in rotation: compared in constant time, never printed."""
+"""A secret, which may be in rotation: compared in constant time, never printed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Secret:
             raise ValueError("holds more than two values; a secret in rotation is new,old")
         if not all(values):
             raise ValueError("has an empty value beside its comma")
-        # Every secret travels in a header sooner or later, where anything else would be refused or split the header.
+        # Every secret travels in a header sooner or later; anything else would be refused there, or split the header.
         if not all(value.isascii() and value.isprintable() for value in values):
             raise ValueError("must be printable ASCII")
         self._accepted = values
@@ -42,10 +42,10 @@ class Secret:
         return self._accepted
 
     def matches(self, candidate: str | bytes | None) -> bool:
-        """Tell whether `candidate` is an accepted value, in a time that depends on neither the candidate nor the match."""
+        """Whether `candidate` is an accepted value. The time depends neither on the candidate nor on a match."""
         given = candidate.encode("utf-8", "surrogateescape") if isinstance(candidate, str) else candidate or b""
-        # Digests are of one length, so that the comparison does not tell the length of the secret either;
-        # the sum visits every accepted value where any() would stop at the first match.
+        # Digests have one length, so the comparison does not tell the length of the secret either. The sum visits every
+        # accepted value; any() would stop at the first match.
         digest = sha256(given).digest()
         return sum(hmac.compare_digest(digest, sha256(value.encode()).digest()) for value in self._accepted) > 0
 
