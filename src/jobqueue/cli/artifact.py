@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_database import find_queue, open_database, warn_unless_served
 from jobqueue.cli.command_failures import failed, misused
 from jobqueue.cli.console import Json, at_terminal, console, note, print_json, print_rows, span
 from jobqueue.observe.printable_text import printable
@@ -97,7 +97,7 @@ def artifact(
         queue = find_queue(connection, _QUEUE)
         made = RequestedArtifact(_request(connection, project_id, type_, priority, settings.max_retries), "pending")
         if wait:
-            _warn_of_no_worker(connection)
+            warn_unless_served(connection, _QUEUE)
             with _progress() as on_progress:
                 made = _follow(connection, queue, made, timeout, on_progress)
     _print(made, as_json=as_json)
@@ -140,13 +140,6 @@ def _follow(
         if not made.open or time.monotonic() >= deadline:
             return made
         time.sleep(min(_GLANCE, max(0.0, deadline - time.monotonic())))
-
-
-def _warn_of_no_worker(connection: Connection) -> None:
-    from jobqueue.admin.inspector import list_workers
-
-    if not any(worker.alive and _QUEUE in worker.queues for worker in list_workers(connection)):
-        note(f"no worker is alive for {_QUEUE}: start one with `jobqueue worker`")
 
 
 def _print(made: RequestedArtifact, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobqueue.cli.command_failures import misused
+from jobqueue.cli.console import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,3 +50,11 @@ def find_queue(connection: Connection, name: str) -> Adopted:
             return queue
     names = ", ".join(queue.name for queue in queues) or "none: run `jobqueue migrate`"
     raise misused(f"there is no queue {name!r}; the queues of this database are: {names}")
+
+
+def warn_unless_served(connection: Connection, queue: str) -> None:
+    """Tell the person who is about to wait that no worker is alive for `queue`, if that is so."""
+    from jobqueue.admin.inspector import list_workers
+
+    if not any(worker.alive and queue in worker.queues for worker in list_workers(connection)):
+        note(f"no worker is alive for {queue}: start one with `jobqueue worker`")

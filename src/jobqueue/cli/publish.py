@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from jobqueue.cli.command_database import find_queue, open_database
+from jobqueue.cli.command_database import find_queue, open_database, warn_unless_served
 from jobqueue.cli.command_failures import misused
 from jobqueue.cli.console import Json, at_terminal, console, draw, note, print_json, print_rows, span, table
 from jobqueue.cli.jobs_view import COLOURS
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from jobqueue.cli.publishing import Publication
-    from jobqueue.kernel.database.limited import Connection
 
 _QUEUE = "publish_jobs"
 
@@ -54,7 +53,7 @@ def publish(
             connection, queue, keys, group=group, priority=priority, max_retries=settings.max_retries
         )  # fmt: skip
         if wait:
-            _warn_of_no_worker(connection)
+            warn_unless_served(connection, _QUEUE)
             with _progress(len(publications)) as on_progress:
                 follow(connection, queue, publications, timeout=timeout, on_progress=on_progress)
     _print(publications, wait=wait, as_json=as_json)
@@ -78,13 +77,6 @@ def _check(keys: Sequence[str]) -> None:
             problems.append(f"{printable(key)[:200]!r}: {problem}")
     if problems:
         raise misused(*problems)
-
-
-def _warn_of_no_worker(connection: Connection) -> None:
-    from jobqueue.admin.inspector import list_workers
-
-    if not any(worker.alive and _QUEUE in worker.queues for worker in list_workers(connection)):
-        note(f"no worker is alive for {_QUEUE}: start one with `jobqueue worker`")
 
 
 def _print(publications: Sequence[Publication], *, wait: bool, as_json: bool) -> None:
