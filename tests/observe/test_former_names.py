@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobqueue.artifacts.artifact_progress import ArtifactMetrics
-from jobqueue.observe.former_names import EVENTS, METRICS, WithFormerNames
+from jobqueue.observe.former_names import EVENTS, LOOPS, METRICS, WithFormerNames
 from jobqueue.observe.metrics import Metrics
 
 
@@ -41,6 +41,6 @@ def test_every_sample_of_a_histogram_is_renamed() -> None:
 
 
 def test_no_name_is_new_and_old() -> None:
-    for names in (EVENTS, METRICS):
+    for names in (EVENTS, LOOPS, METRICS):
         assert not set(names) & set(names.values())
         assert len(set(names.values())) == len(names)

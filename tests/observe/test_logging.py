@@ -135,6 +135,12 @@ class TestJson:
             "fake",
         )
 
+    def test_a_renamed_loop_carries_its_former_name(self, out: io.StringIO) -> None:
+        log.warning("database_away", loop="rescue")
+        log.warning("database_away", loop="claim")
+        log.warning("database_away", loop=["rescue"])
+        assert [entry.get("former_loop") for entry in lines(out)] == ["keep", None, None]
+
     def test_an_event_that_kept_its_name_has_no_former_one(self, out: io.StringIO) -> None:
         log.info("job_finished")
         assert "former_event" not in line(out)

@@ -1,6 +1,6 @@
 """Names that changed in this version: the log and /metrics give the old one beside the new one until the next version.
 
-Whoever renames an event or a metric adds a line here, and the next version takes it out again.
+A change that renames an event, a loop or a metric adds a line here; the next version takes it out again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ EVENTS: Final = {
     "webhook_records_left": "webhook_attempts_left",
 }
 """Log events, new name to old: a JSON line carries the old one as `former_event`."""
+
+LOOPS: Final = {"rescue": "keep"}
+"""Loops of a worker, new name to old: a JSON line with the field `loop` carries the old one as `former_loop`."""
 
 METRICS: Final = {
     "jobqueue_artifact_bytes": "jobqueue_archive_bytes",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIELD_LIMIT: Final = 8192
 """Characters of one field that are kept."""
 
-_OWN: Final = ("timestamp", "level", "event", "logger", "former_event")
+_OWN: Final = ("timestamp", "level", "event", "logger", "former_event", "former_loop")
 
 
 class _LogLines:
@@ -61,6 +61,9 @@ class _LogLines:
         fields = getattr(record, "fields", None)
         for key, value in {**bound_fields(), **(fields if isinstance(fields, Mapping) else {})}.items():
             entry[f"{key}_" if key in _OWN else key] = self._field(key, value)
+        loop = entry.get("loop")
+        if isinstance(loop, str) and loop in former_names.LOOPS:
+            entry["former_loop"] = former_names.LOOPS[loop]
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             entry.setdefault("error", self._field("error", error))
