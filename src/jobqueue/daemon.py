@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from jobqueue import migrations
-from jobqueue.artifacts.cron_run import BoundedRuns
+from jobqueue.artifacts.cron_run import ArtifactRuns
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kernel.database.link import LOST
 from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
@@ -70,7 +70,7 @@ class Daemon:
         self._artifact_runs = (
             None
             if artifacts is None
-            else BoundedRuns(
+            else ArtifactRuns(
                 replace(options, name=f"cron@{self._worker.name}"),
                 artifacts,
                 self._metrics,

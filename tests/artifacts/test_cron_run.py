@@ -11,7 +11,8 @@ import pytest
 from tests.artifacts.helpers import noise
 from tests.support.waiting import Stopwatch, eventually
 
-from jobqueue.artifacts.cron_run import BoundedRuns, Ran, Unavailable
+from jobqueue.artifacts.cron_run import ArtifactRuns, Ran
+from jobqueue.bounded_run import Unavailable
 from jobqueue.kernel import WorkerOptions
 from jobqueue.observe.metrics import Metrics
 
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 FILES = {f"{n}.jpg": noise(n, 50_000) for n in range(3)}
 
 
-def runs_on(yard: Yard, *, take: float = 10.0, answer: float = 12.0, lease: float = 30.0) -> BoundedRuns:
+def runs_on(yard: Yard, *, take: float = 10.0, answer: float = 12.0, lease: float = 30.0) -> ArtifactRuns:
     metrics = Metrics()
     options = WorkerOptions(yard.host.dsn, lease_seconds=lease, poll_seconds=0.2, name="cron")
-    return BoundedRuns(options, yard.queue(metrics), metrics, take_seconds=take, answer_seconds=answer)
+    return ArtifactRuns(options, yard.queue(metrics), metrics, take_seconds=take, answer_seconds=answer)
 
 
 @pytest.fixture
-def runs(yard: Yard) -> Iterator[BoundedRuns]:
+def runs(yard: Yard) -> Iterator[ArtifactRuns]:
     runs = runs_on(yard)
     yield runs
     runs.stop()
@@ -43,7 +44,7 @@ def a_run_s_start(yard: Yard) -> float:
     return time.monotonic() - began
 
 
-def test_a_run_works_on_everything_that_is_due(yard: Yard, runs: BoundedRuns) -> None:
+def test_a_run_works_on_everything_that_is_due(yard: Yard, runs: ArtifactRuns) -> None:
     yard.origin.files = FILES
     for _ in range(4):
         yard.host.ask(yard.host.project(FILES))
@@ -52,7 +53,7 @@ def test_a_run_works_on_everything_that_is_due(yard: Yard, runs: BoundedRuns) ->
     assert runs.run() == Ran(0, 0)
 
 
-def test_a_run_recovers_what_a_dead_worker_held(yard: Yard, runs: BoundedRuns) -> None:
+def test_a_run_recovers_what_a_dead_worker_held(yard: Yard, runs: ArtifactRuns) -> None:
     yard.origin.files = FILES
     held = {"status": "GENERATING", "lease_token": "00000000-0000-0000-0000-000000000001", "locked_by": "dead"}
     past = {"lease_expires_at": "2020-01-01", **held}
@@ -110,7 +111,7 @@ def test_without_a_database_a_run_says_so(yard: Yard) -> None:
     options = WorkerOptions("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
     metrics = Metrics()
     with pytest.raises(Unavailable, match="database"):
-        BoundedRuns(options, yard.queue(metrics), metrics).run()
+        ArtifactRuns(options, yard.queue(metrics), metrics).run()
 
 
 def test_two_workers_and_runs_build_each_of_fifty_artifacts_once(yard: Yard) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue.artifacts.cron_run import Ran, Unavailable
+from jobqueue.artifacts.cron_run import Ran
+from jobqueue.bounded_run import Unavailable
 from jobqueue.observe.logging import configure_logging
 from jobqueue.observe.redact import Redactor
 from jobqueue.settings.secret import Secret

@@ -18,7 +18,7 @@ from jobqueue.observe.metrics import Metrics
 from jobqueue.retention.archive_store import ArchiveStore
 from jobqueue.retention.notification_expiry import Expired
 from jobqueue.settings import load_settings
-from jobqueue.web.maintenance_runs import BoundedRun, EventRuns, event_routes
+from jobqueue.web.maintenance_runs import EventRuns, bounded, event_routes
 from jobqueue.web.openapi import document, openapi_route
 
 if TYPE_CHECKING:
@@ -201,13 +201,13 @@ class TestBoundedRun:
         slow = Slow()
         slow.batches.release(1_000_000)
         began = time.monotonic()
-        done = BoundedRun(slow.run, Expired, run_seconds=0.1, answer_seconds=5.0).call()
+        done = bounded(slow.run, Expired, run_seconds=0.1, answer_seconds=5.0).call()
         assert time.monotonic() - began < 2
         assert done.number > 0
 
     def test_is_answered_although_a_batch_goes_on(self) -> None:
         slow = Slow()
-        run = BoundedRun(slow.run, Expired, run_seconds=0.1, answer_seconds=0.2)
+        run = bounded(slow.run, Expired, run_seconds=0.1, answer_seconds=0.2)
         began = time.monotonic()
         assert run.call() == Expired(0, more=True)
         assert time.monotonic() - began < 2
@@ -218,7 +218,7 @@ class TestBoundedRun:
 
     def test_stops_with_the_process(self) -> None:
         slow = Slow()
-        run = BoundedRun(slow.run, Expired)
+        run = bounded(slow.run, Expired)
         answers: list[Expired] = []
         caller = threading.Thread(target=lambda: answers.append(run.call()))
         caller.start()

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobqueue.artifacts.cron_run import Unavailable
+from jobqueue.bounded_run import Unavailable
 from jobqueue.observe.logging import get_logger
 from jobqueue.settings.secret import Secret
 

@@ -7,9 +7,8 @@ goes on in the background: it is a transaction of its own, or recorded so that t
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import anyio.to_thread
 import psycopg
@@ -17,6 +16,7 @@ from anyio import CapacityLimiter
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from jobqueue.bounded_run import ANSWER_SECONDS, BoundedRun, Unavailable
 from jobqueue.errors import JobError
 from jobqueue.kernel.database.store import UnknownQueue
 from jobqueue.observe.logging import get_logger
@@ -30,15 +30,13 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from jobqueue.bounded_run import Proceed
     from jobqueue.maintenance import Housekeeping
 
 log = get_logger(__name__)
 
 RUN_SECONDS: Final = 18.0
 """How long a run begins batches."""
-
-ANSWER_SECONDS: Final = 24.0
-"""When a run is answered at the latest: a second below what callers were promised."""
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 # Calls that wait; each holds a thread of its own, so that the endpoints of others are not kept waiting.
@@ -54,84 +52,34 @@ class _Progress(Protocol):
 Done = TypeVar("Done", bound=_Progress)
 
 
-class Unavailable(Exception):
-    """No run can be made now; the message says why, to whoever has the key."""
+def bounded(
+    run: Callable[[Proceed, Done], object],
+    begin: Callable[[], Done],
+    *,
+    run_seconds: float = RUN_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+) -> BoundedRun[Done]:
+    """Runs of one kind of maintenance, a batch at a time; one that is answered before its end says that there is more."""
 
-
-class _Runnable(Protocol[Done]):
-    def __call__(self, proceed: Callable[[], bool], done: Done, /) -> Done: ...
-
-
-class BoundedRun(Generic[Done]):
-    """Runs of one kind, one at a time in this process: whoever asks meanwhile waits, and is answered in time all the same."""
-
-    def __init__(
-        self,
-        run: _Runnable[Done],
-        begin: Callable[[], Done],
-        *,
-        run_seconds: float = RUN_SECONDS,
-        answer_seconds: float = ANSWER_SECONDS,
-    ) -> None:
-        self._run = run
-        self._begin = begin
-        self._run_seconds = run_seconds
-        self._answer_seconds = answer_seconds
-        self._turn = threading.Lock()
-        self._ended = threading.Event()
-        self._ended.set()
-        self._stopping = False
-
-    def call(self) -> Done:
-        """Make a run; returns what it had done when it ended or was to be answered. Raises Unavailable."""
-        began = time.monotonic()
-        done = self._begin()
-        if not self._turn.acquire(timeout=self._run_seconds):
-            # An earlier call's run is still under way.
-            done.more = True
-            return done
-        ended, failed = threading.Event(), list[Exception]()
-
-        def proceed() -> bool:
-            return not self._stopping and time.monotonic() < began + self._run_seconds
-
-        def work() -> None:
-            try:
-                self._run(proceed, done)
-            except (psycopg.Error, JobError, UnknownQueue) as error:
-                failed.append(error)
-            finally:
-                self._turn.release()
-                ended.set()
-
+    def work(proceed: Proceed, done: Done) -> None:
         try:
-            if self._stopping:
-                raise Unavailable("the process is stopping")
-            self._ended = ended
-            # A daemon thread: whatever a run is doing may be cut off at any moment, and the process's end does not wait for it.
-            threading.Thread(target=work, name="bounded-run", daemon=True).start()
-        except BaseException:
-            self._turn.release()
-            raise
-        if not ended.wait(max(0.0, began + self._answer_seconds - time.monotonic())):
-            done.more = True
-        if failed:
-            raise Unavailable(_reason(failed[0])) from failed[0]
-        return done
+            run(proceed, done)
+        except (psycopg.Error, JobError, UnknownQueue) as error:
+            raise Unavailable(_reason(error)) from error
 
-    def stop(self, timeout: float) -> bool:
-        """Begin no more batches; returns whether the one under way ended within `timeout` seconds."""
-        self._stopping = True
-        return self._ended.wait(timeout)
+    def late(done: Done) -> None:
+        done.more = True
+
+    return BoundedRun(begin, work, run_seconds=run_seconds, answer_seconds=answer_seconds, late=late)
 
 
 class EventRuns:
     """The runs behind the endpoints of one process."""
 
     def __init__(self, work: Housekeeping) -> None:
-        self.retries = BoundedRun(work.retries.run, HandedOver)
-        self.expiry = BoundedRun(work.expiry.run, Expired)
-        self.archival = BoundedRun(work.archival.run, work.archival.begin)
+        self.retries = bounded(work.retries.run, HandedOver)
+        self.expiry = bounded(work.expiry.run, Expired)
+        self.archival = bounded(work.archival.run, work.archival.begin)
 
     def stop(self, timeout: float = 3.0) -> None:
         """Begin no more batches, and give those under way `timeout` seconds to end."""
