@@ -98,6 +98,14 @@ class TestCron:
     def test_both_values_of_a_rotated_key_do(self, endpoints: Endpoints) -> None:
         assert endpoints.cron("nightly", "bearer next-key").status == 200
 
+    def test_two_headers_are_none(self, endpoints: Endpoints) -> None:
+        connection = endpoints.site.connect()
+        connection.putrequest("POST", "/cron/nightly")
+        for key in (KEY, KEY):
+            connection.putheader("Authorization", f"Bearer {key}")
+        connection.endheaders()
+        assert connection.getresponse().status == 401
+
     @pytest.mark.parametrize("name", ["no-such-schedule", "%20", "a%0d%0ab", "x" * 200, "..%2f..%2fmetrics"])
     def test_unknown_schedules(self, endpoints: Endpoints, name: str) -> None:
         answer = endpoints.cron(name)

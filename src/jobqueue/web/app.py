@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from jobqueue.web.exchange import HEADERS, answer
 from jobqueue.web.request_limits import ErrorGuard, RequestLimits
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from jobqueue.observe.metrics import Metrics
     from jobqueue.web.health import Health, Report
-
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -44,7 +43,7 @@ def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = (
     async def page(request: Request) -> Response:
         render = partial(metrics.render, request.headers.get("accept", ""))
         body, content_type = await anyio.to_thread.run_sync(render, limiter=threads, abandon_on_cancel=True)
-        return Response(body, headers={**_HEADERS, "Content-Type": content_type})
+        return Response(body, headers={**HEADERS, "Content-Type": content_type})
 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", page), *routes],
@@ -60,9 +59,9 @@ async def _answer(ask: Callable[[], Report], threads: CapacityLimiter) -> Respon
     report = await anyio.to_thread.run_sync(ask, limiter=threads, abandon_on_cancel=True)
     checks = {name: "ok" if reason is None else reason for name, reason in report.checks.items()}
     status = "ok" if report.ok else "failing"
-    return JSONResponse({"status": status, "checks": checks}, 200 if report.ok else 503, _HEADERS)
+    return answer(200 if report.ok else 503, {"status": status, "checks": checks})
 
 
 async def _refuse(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HTTPException)
-    return JSONResponse({"error": refusal.detail}, refusal.status_code, {**_HEADERS, **(refusal.headers or {})})
+    return JSONResponse({"error": refusal.detail}, refusal.status_code, {**HEADERS, **(refusal.headers or {})})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 import threading
 import time
 from collections import deque
@@ -13,26 +12,26 @@ from typing import TYPE_CHECKING, Final
 import anyio.to_thread
 from anyio import CapacityLimiter
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue.bounded_run import Unavailable
 from jobqueue.observe.logging import get_logger
-from jobqueue.settings.secret import Secret
+from jobqueue.web.exchange import answer, client_of, expected, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from jobqueue.artifacts.cron_run import Ran
+    from jobqueue.settings.secret import Secret
 
 log = get_logger(__name__)
 
 ARTIFACT_PATH: Final = "/delivery/admin/run-artifact-worker"
 CALLS_PER_MINUTE: Final = 12
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _MOST_CLIENTS: Final = 10_000
 # Calls wait for one another; each holds a thread of its own, so that the endpoints of others are not kept waiting.
@@ -77,17 +76,15 @@ def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLim
     """
     limit = limit or RateLimit()
     threads = CapacityLimiter(_THREADS)
-    # Nobody knows this one: an unset secret is compared with like any other.
-    expected = secret or Secret(secrets.token_urlsafe(32))
+    wanted = expected(secret)
 
     async def endpoint(request: Request) -> Response:
         if request.method != "POST":
             raise HTTPException(404)
-        client = request.client.host if request.client else "unknown"
+        client = client_of(request)
         if wait := limit.wait_for(client):
             raise HTTPException(429, headers={"Retry-After": str(math.ceil(wait))})
-        given = request.headers.get("x-cron-secret", "").encode("latin-1")
-        if not expected.matches(given):
+        if not wanted.matches(header_of(request, "x-cron-secret")):
             log.warning("artifact_worker_cron_auth_failed", client=client, configured=secret is not None)
             raise HTTPException(404)
         began = time.monotonic()
@@ -101,7 +98,7 @@ def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLim
             recovered=ran.recovered,
             duration_ms=round((time.monotonic() - began) * 1000),
         )
-        return JSONResponse({"success": True, "processed": ran.processed, "recovered": ran.recovered}, headers=_HEADERS)
+        return answer(200, {"success": True, "processed": ran.processed, "recovered": ran.recovered})
 
     return Route(ARTIFACT_PATH, endpoint, methods=_METHODS)
 

@@ -6,14 +6,12 @@ goes on in the background: it is a transaction of its own, or recorded so that t
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import anyio.to_thread
 import psycopg
 from anyio import CapacityLimiter
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue.bounded_run import ANSWER_SECONDS, BoundedRun, Unavailable
@@ -22,23 +20,24 @@ from jobqueue.kernel.database.store import UnknownQueue
 from jobqueue.observe.logging import get_logger
 from jobqueue.retention.archive_tables import EVENTS, NOTIFICATIONS
 from jobqueue.retention.notification_expiry import Expired
-from jobqueue.settings.secret import Secret
+from jobqueue.web.exchange import answer, bearer_of, client_of, expected
 from jobqueue.webhooks.webhook_retries import HandedOver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from jobqueue.bounded_run import Proceed
     from jobqueue.maintenance import Housekeeping
+    from jobqueue.settings.secret import Secret
 
 log = get_logger(__name__)
 
 RUN_SECONDS: Final = 18.0
 """How long a run begins batches."""
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 # Calls that wait; each holds a thread of its own, so that the endpoints of others are not kept waiting.
 _THREADS: Final = 16
 
@@ -90,28 +89,28 @@ class EventRuns:
 
 def event_routes(runs: EventRuns, key: Secret | None) -> list[Route]:
     """The three routes. Without a key, with a wrong one, and when none is configured, the answer is 401, alike in all ways."""
-    # Nobody knows this one: an unset key is compared with like any other.
-    expected = key or Secret(secrets.token_urlsafe(32))
+    wanted = expected(key)
     threads = CapacityLimiter(_THREADS)
 
     def route(name: str, run: Callable[[], dict[str, Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            if not expected.matches(_bearer(request.headers.getlist("authorization"))):
-                client = request.client.host if request.client is not None else "unknown"
-                log.warning("maintenance_call_auth_failed", endpoint=name, client=client, configured=key is not None)
-                return JSONResponse({"error": "Unauthorized"}, 401, _HEADERS)
+            if not wanted.matches(bearer_of(request)):
+                log.warning(
+                    "maintenance_call_auth_failed", endpoint=name, client=client_of(request), configured=key is not None
+                )
+                return answer(401, {"error": "Unauthorized"})
             # Read to its end, so that one that is too large is refused before anything is done.
             await request.body()
             began = time.monotonic()
             try:
-                answer = await anyio.to_thread.run_sync(run, limiter=threads)
+                done = await anyio.to_thread.run_sync(run, limiter=threads)
             except Unavailable as reason:
                 log.warning(
                     "maintenance_call_failed", endpoint=name, reason=str(reason), error=str(reason.__cause__).strip()
                 )
-                return JSONResponse({"error": str(reason)}, 503, _HEADERS)
+                return answer(503, {"error": str(reason)})
             log.info("maintenance_called", endpoint=name, duration_ms=round((time.monotonic() - began) * 1000))
-            return JSONResponse(answer, headers=_HEADERS)
+            return answer(200, done)
 
         return Route(f"/api/workers/{name}", endpoint, methods=["POST"])
 
@@ -133,12 +132,6 @@ def event_routes(runs: EventRuns, key: Secret | None) -> list[Route]:
         }
 
     return [route("webhookRetry", retried), route("notificationExpiry", expired), route("dataArchival", archived)]
-
-
-def _bearer(values: Sequence[str]) -> bytes:
-    """The key that a caller sent; nothing when there is none, or more than one header to choose from."""
-    scheme, _, key = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def _reason(error: Exception) -> str:

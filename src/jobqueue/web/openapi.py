@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue import __version__
+from jobqueue.web.exchange import answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 PATH: Final = "/openapi.json"
 
@@ -46,7 +47,7 @@ def openapi_route() -> Route:
     described = document()
 
     async def endpoint(_request: Request) -> Response:
-        return JSONResponse(described, headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+        return answer(200, described)
 
     return Route(PATH, endpoint, methods=["GET"])
 

@@ -13,7 +13,6 @@ import psycopg
 from anyio import CapacityLimiter
 from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue.observe.logging import get_logger
@@ -21,18 +20,18 @@ from jobqueue.schedule.schedule_rules import previous
 from jobqueue.schedule.schedules_file import NAME
 from jobqueue.schedule.schedules_table import Schedules
 from jobqueue.schedule.settings_feed import ask_for_settings
+from jobqueue.web.exchange import answer, bearer_of, client_of, expected, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from jobqueue.kinds import Kinds
     from jobqueue.settings import Settings
 
 log = get_logger(__name__)
-
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 # Connections to the database that these endpoints may hold at once, and the seconds that a statement may take.
 _CALLS: Final = 2
@@ -69,7 +68,7 @@ def schedule_routes(settings: Settings, kinds: Kinds) -> list[Route]:
 
 class _Endpoints:
     def __init__(self, settings: Settings, kinds: Kinds) -> None:
-        self._key = settings.cron_job_api_key
+        self._key = expected(settings.cron_job_api_key)
         self._secret = settings.worker_webhook_secret
         self._conninfo = make_conninfo(
             settings.conninfo, application_name="jobqueue:http", connect_timeout=str(_SECONDS)
@@ -78,25 +77,24 @@ class _Endpoints:
         self._threads = CapacityLimiter(_CALLS)
 
     async def cron(self, request: Request) -> Response:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if self._key is None or scheme.lower() != "bearer" or not self._key.matches(key.strip().encode("latin-1")):
-            log.warning("schedule_call_auth_failed", client=_client(request))
-            return _answer(401, {"error": "Unauthorized"})
+        if not self._key.matches(bearer_of(request)):
+            log.warning("schedule_call_auth_failed", client=client_of(request))
+            return answer(401, {"error": "Unauthorized"})
         # Read to its end, so that one that is too large is refused before anything is done.
         await request.body()
         name = request.path_params["schedule"]
         if not NAME.fullmatch(name):
-            return _answer(404, {"error": "Not found"})
+            return answer(404, {"error": "Not found"})
         status, said = await self._in_thread(lambda schedules: self._call(schedules, name))
         log.info("schedule_called", schedule=name, status=status, outcome=said.get("status", said.get("error")))
-        return _answer(status, said)
+        return answer(status, said)
 
     async def settings_changed(self, request: Request) -> Response:
         if self._secret is None:
-            return _answer(500, {"error": "Server misconfigured"})
-        if not self._secret.matches(request.headers.get("x-webhook-secret", "").encode("latin-1")):
-            log.warning("settings_webhook_auth_failed", client=_client(request))
-            return _answer(401, {"error": "Unauthorized"})
+            return answer(500, {"error": "Server misconfigured"})
+        if not self._secret.matches(header_of(request, "x-webhook-secret")):
+            log.warning("settings_webhook_auth_failed", client=client_of(request))
+            return answer(401, {"error": "Unauthorized"})
         await request.body()
 
         def ask(schedules: Schedules) -> tuple[int, dict[str, Any]]:
@@ -104,7 +102,7 @@ class _Endpoints:
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             return 200, {"success": True, "message": "Schedulers restarted", "timestamp": now}
 
-        return _answer(*await self._in_thread(ask))
+        return answer(*await self._in_thread(ask))
 
     def _call(self, schedules: Schedules, name: str) -> tuple[int, dict[str, Any]]:
         for _ in range(_ATTEMPTS):
@@ -144,11 +142,3 @@ class _Endpoints:
                 return 503, {"error": "The database does not answer"}
 
         return await anyio.to_thread.run_sync(run, limiter=self._threads)
-
-
-def _answer(status: int, document: dict[str, Any]) -> Response:
-    return JSONResponse(document, status, _HEADERS)
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client is not None else "unknown"
