@@ -9,9 +9,8 @@ from tests.schedule.helpers import Rig
 
 from jobqueue.errors import Retry
 from jobqueue.kernel import Worker, WorkerOptions
-from jobqueue.kinds import Kinds
+from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.metrics import Metrics
-from jobqueue.retention.finished_jobs import heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

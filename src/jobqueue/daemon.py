@@ -27,7 +27,7 @@ from jobqueue.web.app import create_app
 from jobqueue.web.artifact_run import artifact_route
 from jobqueue.web.health import Health
 from jobqueue.web.http_server import HttpServer
-from jobqueue.web.maintenance_runs import EventRuns, event_routes
+from jobqueue.web.maintenance_runs import MaintenanceRuns, maintenance_routes
 from jobqueue.web.openapi import openapi_route
 from jobqueue.web.schedule_endpoints import schedule_routes
 
@@ -78,7 +78,7 @@ class Daemon:
                 restore=lambda: self._metrics.worker_concurrency.set(options.concurrency),
             )
         )
-        self._event_runs = EventRuns(self._services.housekeeping)
+        self._maintenance_runs = MaintenanceRuns(self._services.maintenance)
         self._notifier = SystemdNotifier()
         self._health = Health()
         self._health.add_liveness("loops", self._worker.stuck)
@@ -106,7 +106,7 @@ class Daemon:
         finished = self._worker.drain(self._settings.drain_timeout)
         if self._artifact_runs is not None:
             finished = self._artifact_runs.stop() and finished
-        self._event_runs.stop()
+        self._maintenance_runs.stop()
         if server is not None:
             server.stop(2.0)
         return self._leave(code, finished)
@@ -152,7 +152,7 @@ class Daemon:
         if self._settings.port == 0:
             return None
         routes = schedule_routes(self._settings, self._scheduler.kinds)
-        routes += [openapi_route(), *event_routes(self._event_runs, self._settings.cron_job_api_key)]
+        routes += [openapi_route(), *maintenance_routes(self._maintenance_runs, self._settings.cron_job_api_key)]
         if self._artifact_runs is not None:
             routes.append(artifact_route(self._artifact_runs.run, self._settings.cron_secret))
         app = create_app(self._health, self._metrics, routes)

@@ -26,8 +26,8 @@ _NEXT_RUN_SECONDS: Final = 1.0
 _BUSY_SECONDS: Final = 30.0
 
 
-class Housekeeping:
-    """What keeps events, notifications and deliveries in order. `store` is None where there is no object store."""
+class Maintenance:
+    """Keeps deliveries, notifications and events in order. `store` is None where there is no object store."""
 
     def __init__(self, settings: Settings, metrics: Metrics, store: ArchiveStore | None) -> None:
         self.retries = WebhookRetries(settings.conninfo, pooled=settings.pooled)

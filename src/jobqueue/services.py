@@ -11,7 +11,7 @@ from jobqueue.artifacts.measure import READERS
 from jobqueue.artifacts.transfer import MOST_IN_FLIGHT
 from jobqueue.errors import ConfigurationError
 from jobqueue.kinds import QUEUE as JOBS
-from jobqueue.maintenance import Housekeeping
+from jobqueue.maintenance import Maintenance
 from jobqueue.media.media_purge import MediaPurge
 from jobqueue.media.memory_budget import MemoryBudget, default_budget
 from jobqueue.media.publisher import Publisher
@@ -66,12 +66,12 @@ class _Media:
             max_pixels=settings.max_source_pixels,
             concurrency=2 * concurrency,
         )
-        # Archives have clients of their own: their retries must not use up those of pictures. Twice the connections of
-        # one archive, because a run for a scheduler may be beside the worker's own.
-        self._archive_source = OriginRanges(
+        # Artifacts have clients of their own: their retries must not use up those of pictures. Twice the connections of
+        # one artifact, because a run for a scheduler may be beside the worker's own.
+        self._artifact_source = OriginRanges(
             media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS
         )
-        self._archive_objects = Objects(
+        self._artifact_objects = Objects(
             media.b2_endpoint,
             media.b2_key_id.first,
             media.b2_app_key.first,
@@ -80,9 +80,9 @@ class _Media:
             connections=2 * MOST_IN_FLIGHT,
             read_seconds=60.0,
         )
-        self._old_rows = self._archive_objects
+        self._archive_objects = self._artifact_objects
         if settings.archive_bucket not in (None, media.b2_bucket):
-            self._old_rows = Objects(
+            self._archive_objects = Objects(
                 media.b2_endpoint,
                 media.b2_key_id.first,
                 media.b2_app_key.first,
@@ -91,9 +91,9 @@ class _Media:
                 connections=2,
                 read_seconds=60.0,
             )
-        self._archivist = ArtifactBuilder(
-            self._archive_source,
-            self._archive_objects,
+        self._artifact_builder = ArtifactBuilder(
+            self._artifact_source,
+            self._artifact_objects,
             ArtifactMetrics(metrics),
             ArtifactLimits(settings.max_media_files_per_zip, settings.max_zip_size_bytes),
             cdn_base_url=media.cdn_base_url,
@@ -102,8 +102,8 @@ class _Media:
 
     @property
     def artifacts(self) -> Queue:
-        """The queue of archives."""
-        return self._archivist.queue()
+        """The queue of artifacts."""
+        return self._artifact_builder.queue()
 
     def queues(self) -> list[Queue]:
         return [self._publisher.queue(), self.artifacts]
@@ -111,7 +111,7 @@ class _Media:
     @property
     def archive_store(self) -> ArchiveStore:
         """Where old events and notifications go."""
-        return ArchiveStore(self._old_rows)
+        return ArchiveStore(self._archive_objects)
 
     def register(self, kinds: Kinds) -> None:
         """Add the kinds of work that need the object store."""
@@ -122,9 +122,9 @@ class _Media:
         self._publisher.close()
         self._origin.close()
         self._objects.close()
-        self._archive_source.close()
+        self._artifact_source.close()
+        self._artifact_objects.close()
         self._archive_objects.close()
-        self._old_rows.close()
 
 
 class Services:
@@ -145,12 +145,12 @@ class Services:
         self._kinds = kinds
         if self._media is not None:
             self._media.register(kinds)
-        self.housekeeping = Housekeeping(settings, metrics, None if self._media is None else self._media.archive_store)
-        self.housekeeping.register(kinds)
+        self.maintenance = Maintenance(settings, metrics, None if self._media is None else self._media.archive_store)
+        self.maintenance.register(kinds)
 
     @property
     def artifacts(self) -> Queue | None:
-        """The queue of archives, whether or not this process's worker serves it; None without media."""
+        """The queue of artifacts, whether or not this process's worker serves it; None without media."""
         return None if self._media is None else self._media.artifacts
 
     def queues(self, wanted: Sequence[str] = ()) -> list[Queue]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kinds import Kinds
 from jobqueue.observe.metrics import Metrics
-from jobqueue.retention.finished_jobs import Retention
+from jobqueue.retention.finished_jobs import FinishedJobs
 
 if TYPE_CHECKING:
     from tests.schedule.helpers import Rig
@@ -18,7 +18,7 @@ def retain(rig: Rig, payload: dict[str, Any] | None = None, days: int = 90) -> d
     from psycopg.types.json import Jsonb
 
     kinds = Kinds(Metrics())
-    kinds.register("job-retention", Retention(rig.dsn, days).run)
+    kinds.register("job-retention", FinishedJobs(rig.dsn, days).run)
     (row,) = rig.rows(
         "INSERT INTO jobs (kind, payload) VALUES ('job-retention', %(p)s) RETURNING id", p=Jsonb(payload or {})
     )

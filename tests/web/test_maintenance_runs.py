@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tests.support.host import Host, migrated
 from tests.support.waiting import eventually
 
-from jobqueue.maintenance import Housekeeping
+from jobqueue.maintenance import Maintenance
 from jobqueue.observe.metrics import Metrics
 from jobqueue.retention.archive_store import ArchiveStore
 from jobqueue.retention.notification_expiry import Expired
 from jobqueue.settings import load_settings
-from jobqueue.web.maintenance_runs import EventRuns, bounded, event_routes
+from jobqueue.web.maintenance_runs import MaintenanceRuns, bounded, maintenance_routes
 from jobqueue.web.openapi import document, openapi_route
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Endpoints:
     def __init__(self, site: Site, dsn: str, store: ArchiveStore | None, key: str = KEY, **environment: str) -> None:
         self.site = site
         loaded = load_settings({"DATABASE_URL": dsn, "CRON_JOB_API_KEY": key, **environment})
-        self.runs = EventRuns(Housekeeping(loaded, Metrics(), store))
-        site.serve(*event_routes(self.runs, loaded.cron_job_api_key))
+        self.runs = MaintenanceRuns(Maintenance(loaded, Metrics(), store))
+        site.serve(*maintenance_routes(self.runs, loaded.cron_job_api_key))
 
     def call(self, name: str, key: str | None = f"Bearer {KEY}", body: Any = None, **headers: str) -> Answer:
         given = {} if key is None else {"Authorization": key}
@@ -271,7 +271,7 @@ def test_whatever_is_sent_the_answer_is_no_failure(endpoints: Endpoints) -> None
 
 def test_the_description_tells_of_the_routes_as_they_are(endpoints: Endpoints) -> None:
     described = document()["paths"]
-    routes = event_routes(endpoints.runs, None)
+    routes = maintenance_routes(endpoints.runs, None)
     assert {route.path: {method.lower() for method in route.methods or ()} for route in routes} == {
         path: set(operations) for path, operations in described.items()
     }

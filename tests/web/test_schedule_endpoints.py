@@ -9,9 +9,8 @@ import pytest
 from tests.schedule.helpers import Rig, entry
 from tests.support.host import migrated
 
-from jobqueue.kinds import Kinds
+from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.metrics import Metrics
-from jobqueue.retention.finished_jobs import heartbeat
 from jobqueue.settings import load_settings
 from jobqueue.web.schedule_endpoints import schedule_routes
 

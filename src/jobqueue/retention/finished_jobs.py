@@ -1,4 +1,4 @@
-"""The kinds `heartbeat` and `job-retention`."""
+"""The kind `job-retention`: finished jobs and old ticks are deleted."""
 
 from __future__ import annotations
 
@@ -34,11 +34,6 @@ DELETE FROM jobqueue.schedule_ticks WHERE ctid = ANY (ARRAY(
     LIMIT %(limit)s))"""
 
 
-def heartbeat(_job: Job, context: Context) -> None:
-    """Show that the whole way works: from tick to job to outcome. Nothing else is done."""
-    context.checkpoint()
-
-
 @dataclass(frozen=True, slots=True)
 class _Published(Selection):
     """Jobs of `publish_jobs` without those that ended before they named their objects: only such a job says where these are,
@@ -48,7 +43,7 @@ class _Published(Selection):
         return sql.SQL("{} AND (t.key_prefix IS NULL OR t.status = 'completed')").format(Selection.matches(self))
 
 
-class Retention:
+class FinishedJobs:
     """Deletes finished jobs that are older than `days` from every adopted queue, and what became of old ticks.
 
     The payload may hold `keep`, queues that are left alone, and `states`, by default completed, cancelled and failed.

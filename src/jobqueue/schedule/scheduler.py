@@ -11,9 +11,9 @@ from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.loop import find_stuck
 from jobqueue.kernel.meter import Meter
-from jobqueue.kinds import Kinds
+from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.logging import get_logger
-from jobqueue.retention.finished_jobs import Retention, heartbeat
+from jobqueue.retention.finished_jobs import FinishedJobs
 from jobqueue.schedule.schedules_file import read_plan
 from jobqueue.schedule.settings_feed import SettingsFeed
 from jobqueue.schedule.target_caller import Caller
@@ -52,7 +52,7 @@ class Scheduler:
         self._stopped = threading.Event()
         self.kinds = Kinds(metrics)
         self.kinds.register("heartbeat", heartbeat)
-        self.kinds.register("job-retention", Retention(settings.conninfo, settings.retention_days).run)
+        self.kinds.register("job-retention", FinishedJobs(settings.conninfo, settings.retention_days).run)
         self.kinds.register(POST, self._caller.post, when=self._caller.serves)
 
     def secrets(self) -> list[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from jobqueue.bounded_run import Proceed
-    from jobqueue.maintenance import Housekeeping
+    from jobqueue.maintenance import Maintenance
     from jobqueue.settings.secret import Secret
 
 log = get_logger(__name__)
@@ -72,10 +72,10 @@ def bounded(
     return BoundedRun(begin, work, run_seconds=run_seconds, answer_seconds=answer_seconds, late=late)
 
 
-class EventRuns:
+class MaintenanceRuns:
     """The runs behind the endpoints of one process."""
 
-    def __init__(self, work: Housekeeping) -> None:
+    def __init__(self, work: Maintenance) -> None:
         self.retries = bounded(work.retries.run, HandedOver)
         self.expiry = bounded(work.expiry.run, Expired)
         self.archival = bounded(work.archival.run, work.archival.begin)
@@ -87,7 +87,7 @@ class EventRuns:
             run.stop(max(0.0, until - time.monotonic()))
 
 
-def event_routes(runs: EventRuns, key: Secret | None) -> list[Route]:
+def maintenance_routes(runs: MaintenanceRuns, key: Secret | None) -> list[Route]:
     """The three routes. Without a key, with a wrong one, and when none is configured, the answer is 401, alike in all ways."""
     wanted = expected(key)
     threads = CapacityLimiter(_THREADS)
