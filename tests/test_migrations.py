@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from tests.support.isolation import LEVELS, ahead, default_isolation
 from tests.support.waiting import eventually
 
 from jobqueue import migrations
@@ -75,6 +76,19 @@ def test_several_at_once_apply_everything_once(database: str) -> None:
         thread.join()
     assert not failures
     assert sorted(done) == [migration.version for migration in load()]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_another_applied_while_it_was_waited_for_is_not_applied_again(database: str, level: str) -> None:
+    last = migrate(database)[-1]
+    with psycopg.connect(database) as connection:
+        connection.execute("DELETE FROM jobqueue.migrations WHERE version = %s", [last.version])
+    lock = f"SELECT pg_advisory_xact_lock({migrations._LOCK})"
+    applied = "INSERT INTO jobqueue.migrations (version, name, checksum) VALUES (%(version)s, %(name)s, %(checksum)s)"
+    record = {"version": last.version, "name": last.name, "checksum": last.checksum}
+    with default_isolation(database, level), ahead(database, lock, applied, **record):
+        assert not migrations._apply(database, last)
+    assert pending(database) == []
 
 
 def test_a_file_that_was_changed_after_it_was_applied_stops_everything(database: str) -> None:

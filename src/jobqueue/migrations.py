@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors
+from psycopg import IsolationLevel, errors
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from jobqueue.observe.logging import get_logger
@@ -156,6 +156,8 @@ def _apply(conninfo: str, migration: Migration) -> bool:
 
 def _apply_now(conninfo: str, migration: Migration) -> bool:
     with psycopg.connect(conninfo, prepare_threshold=None) as connection:
+        # Whoever waited for the lock sees what its holder applied, whatever the database's default is.
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         connection.execute(_HISTORY)
         if migration not in _check(load(), _applied(connection)):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from tests.support.isolation import LEVELS, default_isolation
+
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kinds import Kinds
 from jobqueue.observe.metrics import Metrics
@@ -55,6 +58,21 @@ def test_every_queue_loses_what_is_old_and_finished(own: Rig) -> None:
     assert retain(own)["status"] == "completed"
     assert states(own, "invoices") == {"DONE": 1, "DEAD": 1, "VOID": 1, "NEW": 1}
     assert states(own, "jobs") == {"completed": 1}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_jobs_are_deleted_as_they_are_when_locked_whatever_the_default_is(own: Rig, level: str) -> None:
+    own.rows("CREATE TABLE seen (level text)")
+    own.rows(
+        """CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO seen VALUES (current_setting('transaction_isolation')); RETURN NULL; END $$"""
+    )
+    own.rows("CREATE TRIGGER see AFTER DELETE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION see()")
+    insert(own, "jobs", "completed", 91)
+    with default_isolation(own.dsn, level):
+        assert retain(own)["status"] == "completed"
+    assert states(own, "jobs") == {"completed": 1}
+    assert {row["level"] for row in own.rows("SELECT level FROM seen")} == {"read committed"}
 
 
 def test_what_the_payload_keeps(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 from psycopg.conninfo import make_conninfo
 
 from jobqueue.admin.inspector import list_queues
@@ -61,6 +61,8 @@ class FinishedJobs:
             raise Permanent(f"the payload's states hold {unknown[0]!r}, which is none of {', '.join(PURGE.allowed)}")
         meant = tuple(state for state in STATES if state in states)
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
+            # Jobs are locked and then looked at: as they are then, whatever the database's default is.
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
             for queue in list_queues(connection):
                 if queue.name in keep:
                     continue
