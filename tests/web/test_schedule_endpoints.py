@@ -11,6 +11,7 @@ from tests.support.host import migrated
 
 from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.metrics import Metrics
+from jobqueue.schedule.schedules_table import Schedules
 from jobqueue.settings import load_settings
 from jobqueue.web.schedule_endpoints import schedule_routes
 
@@ -114,6 +115,16 @@ class TestCron:
     def test_one_that_the_file_no_longer_has(self, endpoints: Endpoints) -> None:
         endpoints.rig.schedules.sync([entry("other")])
         assert endpoints.cron("nightly").status == 404
+
+    def test_one_that_changes_again_and_again_is_left_after_three_attempts(
+        self, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said = iter(["changed", "changed", "started", *["changed"] * 3])
+        monkeypatch.setattr(Schedules, "call", lambda *_: next(said))
+        assert endpoints.cron("nightly").json == {"status": "started"}
+        answer = endpoints.cron("nightly")
+        assert (answer.status, answer.json) == (503, {"error": "The schedule is being changed"})
+        assert next(said, None) is None
 
     def test_a_paused_one_stays_paused(self, endpoints: Endpoints) -> None:
         endpoints.rig.schedules.pause("nightly", "maria")

@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
 from jobqueue.errors import Retry
 from jobqueue.observe.logging import get_logger
 from jobqueue.retention.archive_format import Content, Digest, Writer
@@ -91,11 +93,13 @@ class Batches:
         Rows that changed since they were stored are stored anew. Raises Unsettled when they change again and again.
         """
         current: Archive | None = archive
-        for _ in range(_ATTEMPTS):
-            if current is None or self._delete(current):
-                return current
-            current = self._store_again(current)
-        raise Unsettled(f"rows of {self._table.name} change again and again while they are archived")
+        attempts = Retrying(retry=retry_if_exception_type(Unsettled), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+        for attempt in attempts:
+            with attempt:
+                if current is not None and not self._delete(current):
+                    current = self._store_again(current)
+                    raise Unsettled(f"rows of {self._table.name} change again and again while they are archived")
+        return current
 
     def _spool(self, file: IO[bytes], these: sql.Composable, limit: int | None) -> _Read:
         """Read rows and what belongs to them into an archive in `file`; with a `limit` it may be closed before they end."""

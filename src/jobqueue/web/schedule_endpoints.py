@@ -6,7 +6,7 @@ Neither trusts a body: the one says which schedule by its path, the other only t
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio.to_thread
 import psycopg
@@ -14,6 +14,7 @@ from anyio import CapacityLimiter
 from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
 from starlette.routing import Route
+from tenacity import Retrying, retry_if_result, stop_after_attempt
 
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule.schedule_rules import previous
@@ -39,6 +40,16 @@ _SECONDS: Final = 5
 
 # A definition may change between reading it and asking for a run; not again and again.
 _ATTEMPTS: Final = 3
+
+
+class Said(NamedTuple):
+    """What an endpoint answers: the status, and the JSON."""
+
+    status: int
+    document: dict[str, Any]
+
+
+_CHANGED: Final = Said(503, {"error": "The schedule is being changed"})
 
 
 class _Connection:
@@ -85,9 +96,10 @@ class _Endpoints:
         name = request.path_params["schedule"]
         if not NAME.fullmatch(name):
             return answer(404, {"error": "Not found"})
-        status, said = await self._in_thread(lambda schedules: self._call(schedules, name))
-        log.info("schedule_called", schedule=name, status=status, outcome=said.get("status", said.get("error")))
-        return answer(status, said)
+        said = await self._in_thread(lambda schedules: self._call(schedules, name))
+        outcome = said.document.get("status", said.document.get("error"))
+        log.info("schedule_called", schedule=name, status=said.status, outcome=outcome)
+        return answer(*said)
 
     async def settings_changed(self, request: Request) -> Response:
         if self._secret is None:
@@ -97,41 +109,51 @@ class _Endpoints:
             return answer(401, {"error": "Unauthorized"})
         await request.body()
 
-        def ask(schedules: Schedules) -> tuple[int, dict[str, Any]]:
+        def ask(schedules: Schedules) -> Said:
             ask_for_settings(schedules.database)
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            return 200, {"success": True, "message": "Schedulers restarted", "timestamp": now}
+            return Said(200, {"success": True, "message": "Schedulers restarted", "timestamp": now})
 
         return answer(*await self._in_thread(ask))
 
-    def _call(self, schedules: Schedules, name: str) -> tuple[int, dict[str, Any]]:
-        for _ in range(_ATTEMPTS):
-            found = schedules.load([name])
-            if not found or found[0].removed_at is not None:
-                return 404, {"error": "Not found"}
-            schedule = found[0]
-            if not self._kinds.serves(schedule.kind, schedule.payload):
-                return 503, {"error": "No handler for this schedule here"}
-            try:
-                rule = schedule.rule(schedules.settings())
-            except ValueError as error:
-                log.error("schedule_malformed", schedule=name, error=error)
-                return 503, {"error": "The schedule is malformed"}
-            if rule is None:
-                # Its pace is the backend's to say, and the backend has said nothing, or no.
-                return 200, {"status": "off"}
-            now = schedules.look().now
-            at = previous(rule, now) or now.replace(microsecond=0)
-            said = schedules.call(schedule, at, rule.next(at) or at + timedelta(days=1), "http")
-            if said == "paused":
-                return 200, {"status": "paused"}
-            if said != "changed":
-                # Started by this call, by one before it for the same tick, or running still: one run, however often it is asked for.
-                return 200, {"status": "started"}
-        return 503, {"error": "The schedule is being changed"}
+    def _call(self, schedules: Schedules, name: str) -> Said:
+        attempts = Retrying(
+            retry=retry_if_result(lambda said: said is _CHANGED),
+            stop=stop_after_attempt(_ATTEMPTS),
+            retry_error_callback=lambda _state: _CHANGED,
+        )
+        return attempts(self._call_once, schedules, name)
 
-    async def _in_thread(self, work: Callable[[Schedules], tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
-        def run() -> tuple[int, dict[str, Any]]:
+    def _call_once(self, schedules: Schedules, name: str) -> Said:
+        """Ask for a run now. _CHANGED when the definition is no longer the one that was read."""
+        found = schedules.load([name])
+        if not found or found[0].removed_at is not None:
+            return Said(404, {"error": "Not found"})
+        schedule = found[0]
+        if not self._kinds.serves(schedule.kind, schedule.payload):
+            return Said(503, {"error": "No handler for this schedule here"})
+        try:
+            rule = schedule.rule(schedules.settings())
+        except ValueError as error:
+            log.error("schedule_malformed", schedule=name, error=error)
+            return Said(503, {"error": "The schedule is malformed"})
+        if rule is None:
+            # The backend says at what pace it runs, and has said nothing, or that it is off.
+            return Said(200, {"status": "off"})
+        now = schedules.look().now
+        at = previous(rule, now) or now.replace(microsecond=0)
+        outcome = schedules.call(schedule, at, rule.next(at) or at + timedelta(days=1), "http")
+        match outcome:
+            case "changed":
+                return _CHANGED
+            case "paused":
+                return Said(200, {"status": "paused"})
+            case _:
+                # Started by this call or an earlier one for the same tick, or still running: one run, however often it is asked for.
+                return Said(200, {"status": "started"})
+
+    async def _in_thread(self, work: Callable[[Schedules], Said]) -> Said:
+        def run() -> Said:
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
                     # Another call's tick must be seen by one that waited for it, whatever the database's default is.
@@ -139,6 +161,6 @@ class _Endpoints:
                     return work(Schedules(_Connection(connection)))
             except psycopg.OperationalError as error:
                 log.warning("http_database_away", error=str(error).strip())
-                return 503, {"error": "The database does not answer"}
+                return Said(503, {"error": "The database does not answer"})
 
         return await anyio.to_thread.run_sync(run, limiter=self._threads)
