@@ -1,1 +1,1 @@
-"""Webhooks: each event becomes a signed POST to whoever subscribed, tried again until it is taken."""
+"""Webhooks: each subscriber gets a signed POST for each event, again and again until it takes it."""

@@ -1,7 +1,8 @@
-"""What is written about deliveries besides their state, and the sums on app_webhooks.
+"""Records of deliveries besides their state, and the sums on app_webhooks.
 
-An attempt is noted in a table of its own, in the transaction that records it, and added up about once a second: deliveries of
-one webhook that end at the same time do not wait for each other's row (sql/0005_events.sql, jobqueue.tally_webhooks).
+Each attempt is a row of a table of its own, written in the transaction that records its outcome. About once a second the rows are
+added up. So deliveries of one webhook that end at the same time do not wait for each other at the webhook's row
+(sql/0005_events.sql, jobqueue.tally_webhooks).
 """
 
 from __future__ import annotations
@@ -24,16 +25,50 @@ log = get_logger(__name__)
 # Failures in a row after which a webhook is disabled.
 MOST_FAILURES: Final = 100
 
-# How the message of a delivery that was put off begins: only such are called back, not what waits for another attempt.
+# How the message of a delivery that was put off begins. Only these are called back, not those that wait for another attempt.
 PUT_OFF: Final = "put off: "
 
 # Seconds that the last sums of a process may take.
 _LAST_SECONDS: Final = 5.0
 
+# out: the columns of Receiver.
+_FIND_RECEIVER: Final = """
+SELECT CASE WHEN w.id IS NOT NULL THEN coalesce(w.webhook_url, '') END AS url, w.webhook_secret AS secret,
+       coalesce(w.is_active, false) AS active, w.disabled_reason, coalesce(w.consecutive_failures, 0) AS failures,
+       w.last_success_at IS NOT NULL AS proven,
+       coalesce(d.payload::text, (SELECT jobqueue.event_payload(e)::text
+                                  FROM public.platform_events AS e WHERE e.id = d.event_id)) AS payload
+FROM public.webhook_deliveries AS d LEFT JOIN public.app_webhooks AS w ON w.id = d.webhook_id
+WHERE d.id = %(id)s"""
+
+_NOTE_ATTEMPT: Final = b"""
+WITH kept AS (
+    UPDATE public.webhook_deliveries
+    SET status_code = %(status)s, response_body = %(body)s, response_time_ms = %(milliseconds)s
+    WHERE id = %(delivery)s)
+INSERT INTO jobqueue.webhook_attempts (webhook_id, succeeded, reason)
+VALUES (%(webhook)s, %(reason)s::text IS NULL, %(reason)s)"""
+
+_DISABLE_WEBHOOK: Final = b"""
+UPDATE public.app_webhooks SET is_active = false, disabled_reason = %(reason)s, updated_at = now()
+WHERE id = %(webhook)s AND is_active"""
+
+_CALL_BACK: Final = b"""
+UPDATE public.webhook_deliveries SET run_after = clock_timestamp()
+WHERE id = ANY (ARRAY(
+    SELECT d.id FROM public.webhook_deliveries AS d
+    WHERE d.webhook_id = %(webhook)s AND (d.status = 'pending') IS TRUE AND d.position IS NULL
+      AND d.run_after > clock_timestamp() AND d.error_message LIKE %(mark)s
+    ORDER BY d.run_after LIMIT %(number)s
+    FOR NO KEY UPDATE SKIP LOCKED))"""
+
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where a delivery goes and what is sent. `url` is None when there is no such webhook, `payload` when there is none."""
+    """Where a delivery goes and what it carries. `url` is None when its webhook is gone, `payload` when there is none.
+
+    `failures` are the webhook's in a row; `proven` says whether it has ever answered well.
+    """
 
     url: str | None
     secret: str | None
@@ -46,7 +81,7 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The end of one attempt; `reason` says why it failed, and is None when it did not."""
+    """How one attempt ended: `reason` says why it failed, None that it did not. `gone` disables the webhook."""
 
     webhook: Any
     delivery: Any
@@ -57,33 +92,16 @@ class Attempt:
     gone: bool = False
 
 
-def find_target(context: Context) -> Receiver:
-    """Read what the job's delivery needs. The payload is taken as text: a number in it stays as it was written."""
-    [row] = context.read(
-        """
-        SELECT CASE WHEN w.id IS NOT NULL THEN coalesce(w.webhook_url, '') END, w.webhook_secret, coalesce(w.is_active, false),
-               w.disabled_reason, coalesce(w.consecutive_failures, 0), w.last_success_at IS NOT NULL,
-               coalesce(d.payload::text, (SELECT jobqueue.event_payload(e)::text
-                                          FROM public.platform_events AS e WHERE e.id = d.event_id))
-        FROM public.webhook_deliveries AS d LEFT JOIN public.app_webhooks AS w ON w.id = d.webhook_id
-        WHERE d.id = %(id)s
-        """,
-        {"id": context.job.id},
-    ) or [(None, None, False, None, 0, False, None)]
-    return Receiver(*row)
+def find_receiver(context: Context) -> Receiver:
+    """Read what the job's delivery needs. The payload is read as text: a number in it stays as it was written."""
+    rows = context.read(_FIND_RECEIVER, {"id": context.job.id})
+    return Receiver(*(rows[0] if rows else (None, None, False, None, 0, False, None)))
 
 
 def note(cursor: psycopg.Cursor[Any], attempt: Attempt) -> None:
-    """Write down an attempt, in the transaction of `cursor`; a webhook that is gone is disabled in it."""
+    """Record an attempt, in the transaction of `cursor`, which also disables a webhook that is gone."""
     cursor.execute(
-        """
-        WITH kept AS (
-            UPDATE public.webhook_deliveries
-            SET status_code = %(status)s, response_body = %(body)s, response_time_ms = %(milliseconds)s
-            WHERE id = %(delivery)s)
-        INSERT INTO jobqueue.webhook_attempts (webhook_id, succeeded, reason)
-        VALUES (%(webhook)s, %(reason)s::text IS NULL, %(reason)s)
-        """,
+        _NOTE_ATTEMPT,
         {
             "status": attempt.status,
             "body": attempt.body,
@@ -94,29 +112,12 @@ def note(cursor: psycopg.Cursor[Any], attempt: Attempt) -> None:
         },
     )
     if attempt.gone:
-        cursor.execute(
-            """
-            UPDATE public.app_webhooks SET is_active = false, disabled_reason = %(reason)s, updated_at = now()
-            WHERE id = %(webhook)s AND is_active
-            """,
-            {"webhook": attempt.webhook, "reason": attempt.reason},
-        )
+        cursor.execute(_DISABLE_WEBHOOK, {"webhook": attempt.webhook, "reason": attempt.reason})
 
 
 def call_back(cursor: psycopg.Cursor[Any], call: Call) -> int:
-    """Make deliveries of one webhook due that were put off, the earliest first; returns how many. Waits for nobody."""
-    cursor.execute(
-        """
-        UPDATE public.webhook_deliveries SET run_after = clock_timestamp()
-        WHERE id = ANY (ARRAY(
-            SELECT d.id FROM public.webhook_deliveries AS d
-            WHERE d.webhook_id = %(webhook)s AND (d.status = 'pending') IS TRUE AND d.position IS NULL
-              AND d.run_after > clock_timestamp() AND d.error_message LIKE %(mark)s
-            ORDER BY d.run_after LIMIT %(number)s
-            FOR NO KEY UPDATE SKIP LOCKED))
-        """,
-        {"webhook": call.webhook, "number": call.number, "mark": f"{PUT_OFF}%"},
-    )
+    """Make deliveries of one webhook that were put off due now, the earliest first; returns how many. Waits for no lock."""
+    cursor.execute(_CALL_BACK, {"webhook": call.webhook, "number": call.number, "mark": f"{PUT_OFF}%"})
     return cursor.rowcount
 
 
@@ -126,15 +127,15 @@ def tally(link: Link) -> None:
 
 
 def cancel(link: Link) -> None:
-    """End deliveries that are waiting although their webhook has been disabled."""
+    """Cancel deliveries that wait although their webhook has been disabled."""
     link.fetch(b"SELECT jobqueue.cancel_deliveries()")
 
 
 def tally_last(conninfo: str) -> None:
-    """Add up what this process has noted last. When the database is away, another process does so later."""
+    """Add up the attempts that this process recorded last. When the database is away, another process does so later."""
     try:
         with psycopg.connect(conninfo, connect_timeout=2, prepare_threshold=None) as connection:
-            # What another process has just added up must be seen, whatever the database's default is.
+            # The statement must see what another process has just added up, whatever the database's default is.
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(_LAST_SECONDS * 1000))])
             connection.execute(b"SELECT jobqueue.tally_webhooks(%s)", [MOST_FAILURES])
@@ -143,5 +144,5 @@ def tally_last(conninfo: str) -> None:
 
 
 def keep_limit(link: Link, max_retries: int) -> None:
-    """Have deliveries whose row names no limit be tried `max_retries` times."""
+    """Give deliveries whose row names no limit one of `max_retries` retries."""
     link.fetch(b"SELECT jobqueue.limit_deliveries(%(most)s)", {"most": max_retries})

@@ -1,8 +1,8 @@
 """When an endpoint that fails is left alone, and when it is tried again. Pure: the caller gives the time.
 
-A breaker opens after a few failures in a row. It stays open for a second, then twice as long each time, up to ten; after that
-a few deliveries at once are let through, and the first that succeeds closes it. So a dead endpoint costs a handful of attempts
-every ten seconds instead of all that come, and is still counted out (100 failures in a row) within minutes.
+A breaker opens after a few failures in a row. It stays open for a second, then twice as long each time, up to ten. Then it lets
+a few deliveries through at once, and the first that succeeds closes it. So a dead endpoint costs a handful of attempts
+every ten seconds instead of one for every delivery, and still reaches 100 failures in a row within minutes, which disable it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from jobqueue.backoff import Backoff
 # Failures in a row that open a breaker.
 THRESHOLD: Final = 5
 
-# Deliveries that a breaker lets through at once after it was open.
+# Deliveries that a breaker lets through at once when it has been open long enough.
 PROBES: Final = 3
 
-# How long it stays open, by the number of times that it has opened.
+# How long a breaker stays open, by the number of times that it has opened before.
 OPEN: Final = Backoff(first=1.0, longest=10.0, jitter=0.5)
 
 
 @dataclass(slots=True)
 class Breaker:
-    """One endpoint's failures in a row, and until when it is left alone. Times are time.monotonic()."""
+    """One endpoint's failures in a row, and until when it is left alone. Times are those of time.monotonic()."""
 
     failures: int = 0
     open_until: float = 0.0
@@ -37,11 +37,11 @@ class Breaker:
 
     @property
     def trusted(self) -> bool:
-        """Whether as much as ever may be sent once it is not open: otherwise PROBES at a time."""
+        """Whether the endpoint gets its whole share when the breaker is not open; otherwise it gets PROBES deliveries at a time."""
         return self.failures < THRESHOLD
 
     def failed(self, now: float, asked: float | None = None) -> None:
-        """An attempt ended at `now`. `asked` is the time in seconds for which the endpoint asked to be left alone."""
+        """Note an attempt that failed at `now`. `asked` is how many seconds the endpoint asked to be left alone."""
         self.failures += 1
         if asked is not None:
             self._open(max(self.open_until, now + asked))
@@ -50,11 +50,11 @@ class Breaker:
             self._open(now + OPEN.delay(self.trips - 1))
 
     def succeeded(self) -> None:
-        """An attempt succeeded: nothing is held against the endpoint any more."""
+        """Note an attempt that succeeded: nothing counts against the endpoint any more."""
         self.failures, self.trips, self.open_until = 0, 0, 0.0
 
     def take_seat(self) -> bool:
-        """Take one of the places for when it has been open long enough; False when all are taken."""
+        """Take one of the PROBES places for when the breaker lets deliveries through; False when all are taken."""
         self.seats -= 1
         return self.seats >= 0
 

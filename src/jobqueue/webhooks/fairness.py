@@ -2,16 +2,16 @@
 
 Three rules:
 
-    share       A webhook has at most its fair share of slots in use, twice what an even division would give it.
-    probation   Webhooks that are slow or that fail have at most half of the slots together. Those of which nothing is known
-                yet have one each, and all of these together three quarters. The rest is there for those that answer.
-    breaker     An endpoint that failed several times in a row is left alone for a while (see breaker.py).
+    share       A webhook uses at most its fair share of slots, twice what an even division would give it.
+    probation   Webhooks that are slow or that fail use at most half of the slots together. Those of which nothing is known yet
+                use one each, until all of these together use three quarters. The rest is for those that answer.
+    breaker     An endpoint that failed several times in a row is left alone for a while (see endpoint_breaker.py).
 
-A delivery that may not go now is put off, without a charge, to when its webhook should have got to it: the more of its kind
-are waiting, the later. So a backlog is looked at once and not again and again, and does not lie in the way of the others.
-When a webhook turns out to be faster than it looked, or comes back to life, those that were put off are called back.
+A delivery that may not go now is put off, without a charge, to when its webhook should get to it: the more of its deliveries
+wait, the later. So each delivery of a backlog is looked at once and not again and again, and is in nobody's way.
+When a webhook turns out to be faster than it looked, or comes back to life, its deliveries that were put off are called back.
 
-What is known here is this process's own; nothing depends on its being right but speed.
+Each process knows only what it saw itself. Nothing but speed depends on its being right.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from jobqueue.webhooks.endpoint_breaker import PROBES, Breaker
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-# Seconds. An endpoint that takes longer, or has kept one request waiting for longer, is slow.
+# Seconds. An endpoint is slow when it takes longer, or has kept one request waiting for longer.
 SLOW: Final = 1.0
 
-# Seconds for which a delivery is put off: at least, and at most unless its endpoint asked for more.
+# Seconds for which a delivery is put off: at least, and at most, unless its endpoint asked for more.
 SOONEST: Final = 0.25
 LATEST: Final = 300.0
 
-# Seconds. A webhook that had nothing to deliver for so long does not count when slots are shared out.
+# Seconds. A webhook that had no delivery for so long does not count when slots are shared out.
 _ACTIVE: Final = 10.0
 
-# Seconds after which a webhook that has nothing to deliver is forgotten.
+# Seconds. A webhook that had no delivery for so long is forgotten.
 _FORGOTTEN: Final = 900.0
 
-# Seconds between two times that deliveries of one webhook are called back, and how many at most.
+# Deliveries of one webhook are called back so often, in seconds, and so many at once at most.
 _CALL_EVERY: Final = 0.5
 _MOST_CALLED: Final = 500
 
-# The share of the last answer in the average time that an endpoint takes.
+# The weight of the last answer in the average time that an endpoint takes.
 _WEIGHT: Final = 0.3
 
-# Seconds for which a webhook that was found disabled is not looked at again: its deliveries end, and need no slot for long.
+# Seconds for which a webhook that was found disabled is not looked at again: its deliveries end at once and need no slot.
 _DISABLED: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """Not now, but in so many seconds."""
+    """A delivery may not go now, but in so many `seconds`."""
 
     seconds: float
     reason: str
@@ -61,7 +61,7 @@ class PutOff:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Deliveries of `webhook` that were put off could go now: up to `number` of them."""
+    """Up to `number` deliveries of `webhook` that were put off could go now."""
 
     webhook: Any
     number: int
@@ -69,7 +69,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One delivery that goes now. `counted` while it uses a slot; one that ends without a request uses none."""
+    """One delivery that goes now. It is `counted` while it uses a slot; one that ends without a request uses none."""
 
     endpoint: EndpointShare
     began: float
@@ -78,7 +78,7 @@ class Visit:
 
 @dataclass(slots=True, eq=False)
 class EndpointShare:
-    """What this process knows of one webhook. Times are time.monotonic()."""
+    """What this process knows of one webhook. Times are those of time.monotonic()."""
 
     webhook: Any
     breaker: Breaker
@@ -94,20 +94,20 @@ class EndpointShare:
     disabled_until: float = 0.0
 
     def on_probation(self, now: float) -> bool:
-        """Whether it is slow, fails, or has not shown yet that it is neither."""
+        """Whether the webhook is slow, fails, or has not shown yet that it does neither."""
         return self.is_stuck(now) or not self.proven or self.takes > SLOW or not self.breaker.trusted
 
     def is_new(self, now: float) -> bool:
-        """Whether nothing is known of it, good or bad."""
+        """Whether nothing is known of the webhook, good or bad."""
         return not self.proven and self.average is None and self.breaker.trusted and not self.is_stuck(now)
 
     def is_stuck(self, now: float) -> bool:
-        """Whether a request has been waiting for an answer for too long."""
+        """Whether a request has waited for its answer for longer than SLOW."""
         return bool(self.visits) and now - self.visits[0].began > SLOW
 
     @property
     def takes(self) -> float:
-        """Seconds that a request takes, by the last ones; a guess before the first."""
+        """Seconds that a request takes, judged by the last ones; a guess before the first."""
         return SOONEST if self.average is None else max(self.average, 0.005)
 
 
@@ -123,14 +123,14 @@ class FairShare:
         self._active = self._suspects = 1
 
     def knows(self, webhook: Hashable) -> bool:
-        """Whether the webhook was introduced."""
+        """Whether the webhook has been introduced."""
         return webhook in self._endpoints
 
     def introduce(self, webhook: Hashable, *, failures: int, proven: bool) -> None:
-        """Take in what the database has of a webhook: failures in a row, and whether it has ever answered well."""
+        """Say what the database knows of a webhook: its failures in a row, and whether it has ever answered well."""
         with self._lock:
             now = self._clock()
-            # Another process may have put deliveries off before it ended: one call will tell.
+            # Another process may have put deliveries off before it ended: the first call finds out.
             self._endpoints.setdefault(
                 webhook,
                 EndpointShare(webhook, Breaker(failures), proven and failures == 0, now, put_off=1, put_off_at=now),
@@ -138,7 +138,7 @@ class FairShare:
             self._counted_at = -1.0
 
     def enter(self, webhook: Hashable) -> Visit | PutOff:
-        """Ask to deliver now. A Visit must be ended with `leave`. The webhook must have been introduced."""
+        """Ask to deliver now. Whoever gets a Visit must `leave` it. The webhook must have been introduced."""
         with self._lock:
             now = self._clock()
             endpoint = self._endpoints[webhook]
@@ -156,7 +156,7 @@ class FairShare:
             return visit
 
     def ended(self, visit: Visit, *, succeeded: bool, seconds: float, asked: float | None = None) -> None:
-        """A request was made for the visit, and took so long; `asked` is how long to leave the endpoint alone."""
+        """Note how the visit's request ended and how long it took; `asked` is how long the endpoint asked to be left alone."""
         with self._lock:
             endpoint, now = visit.endpoint, self._clock()
             before = seconds if endpoint.average is None else endpoint.average
@@ -169,19 +169,19 @@ class FairShare:
                 endpoint.breaker.failed(now, asked)
 
     def disabled(self, visit: Visit) -> None:
-        """The webhook is disabled or gone: its deliveries need no slot, they only end."""
+        """Note that the webhook is disabled or gone: its deliveries need no slot, for they only end."""
         with self._lock:
             visit.endpoint.disabled_until = self._clock() + _DISABLED
 
     def leave(self, visit: Visit) -> None:
-        """The delivery is done with its slot; it may say so more than once."""
+        """Give the visit's slot back. Can be called again."""
         with self._lock:
             if visit.counted:
                 visit.counted = False
                 visit.endpoint.visits.remove(visit)
 
     def call(self) -> Call | None:
-        """Deliveries to call back now, of the webhook that has waited longest among those with room; None when there are none."""
+        """Choose deliveries to call back now: those of the webhook with room that has waited longest. None when there are none."""
         with self._lock:
             now = self._clock()
             self._census(now)
@@ -195,13 +195,13 @@ class FairShare:
             return Call(endpoint.webhook, min(number, _MOST_CALLED))
 
     def called(self, call: Call, number: int) -> None:
-        """So many deliveries were found and called back."""
+        """Note how many deliveries were found and called back."""
         with self._lock:
             endpoint, now = self._endpoints.get(call.webhook), self._clock()
             if endpoint is None:
                 return
             endpoint.put_off = max(0, endpoint.put_off - number)
-            # What was put off a moment ago may not be in the table yet.
+            # A delivery that was put off a moment ago may not be in the table yet.
             if number < call.number and now - endpoint.put_off_at > 2.0:
                 endpoint.put_off = 0
             endpoint.appointment = (
@@ -216,7 +216,7 @@ class FairShare:
         )
 
     def _room(self, endpoint: EndpointShare, now: float) -> int:
-        """How many slots the webhook may have in use: 0 when those on probation have all of theirs in use."""
+        """How many slots the webhook may use: none while those on probation use all of theirs."""
         half = max(1, self._slots // 2)
         if not endpoint.on_probation(now):
             if self._active == 1:
@@ -242,7 +242,7 @@ class FairShare:
 
     def _put_off_failing(self, endpoint: EndpointShare, now: float) -> PutOff:
         until = endpoint.breaker.open_until - now
-        # The first few are there when it is tried again; the others wait for what comes of that.
+        # The first few come when the breaker lets them through; the others wait for what comes of that.
         seconds = until + 0.01 if endpoint.breaker.take_seat() else max(until, LATEST)
         return self._put_off(endpoint, seconds, "its endpoint failed lately, or asked to wait", now)
 
@@ -252,7 +252,7 @@ class FairShare:
         return PutOff(seconds, reason)
 
     def _census(self, now: float) -> None:
-        """Count the webhooks that share, a few times a second, and forget those that are gone."""
+        """Count the webhooks that share the slots, a few times a second, and forget those that are idle."""
         if now - self._counted_at < SOONEST and self._counted_at >= 0:
             return
         self._counted_at = now

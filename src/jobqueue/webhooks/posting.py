@@ -1,4 +1,4 @@
-"""One request to a receiver, in ten seconds at most, and what came of it."""
+"""Posts one request to a receiver, in ten seconds at most, and tells what came of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOTAL_SECONDS: Final = 10.0
 # Bytes of an answer that are kept; no more of it is read.
 MOST_KEPT: Final = 10 * 1024
 
-# Seconds. A connection that was kept open and broke at once had been closed by its peer: the request is sent again.
+# Seconds. When a kept connection breaks this soon, its peer had closed it before: the request is sent again.
 _STALE: Final = 1.0
 
 Trouble = Literal["refused", "timeout", "tls", "unreachable"]
@@ -36,7 +36,7 @@ Trouble = Literal["refused", "timeout", "tls", "unreachable"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver said. `body` holds its first 10 KB; `asked` is its Retry-After in seconds, from 0 to 6 hours."""
+    """What the receiver answered. `body` is the first 10 KiB; `asked` is its Retry-After in seconds, from 0 to 6 hours."""
 
     status: int
     body: str
@@ -46,7 +46,7 @@ class Answer:
 
 
 class NoAnswer(Exception):
-    """No answer came, and why: a sentence without secrets. `seconds` is the time it took to find out."""
+    """No answer came. The message is a sentence without secrets that says why; `seconds` is how long it took to find out."""
 
     def __init__(self, trouble: Trouble, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -55,11 +55,11 @@ class NoAnswer(Exception):
 
 
 class _TooLate(Exception):
-    pass
+    """The whole exchange took longer than it may."""
 
 
 class Poster:
-    """Sends requests through `guard`. Safe to use from many threads; keeps up to `connections` open to each endpoint."""
+    """Sends requests through `guard`. Safe to use from many threads. Keeps up to `connections` open to each endpoint."""
 
     def __init__(self, guard: Guard, *, connections: int, total_seconds: float = TOTAL_SECONDS) -> None:
         self._guard = guard
@@ -67,9 +67,9 @@ class Poster:
         self._total = total_seconds
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], checkpoint: Callable[[], None]) -> Answer:
-        """Send `body` and return the answer, whatever its status; no redirect is followed.
+        """Send `body` and return the answer, whatever its status. Follows no redirect.
 
-        `checkpoint` is called several times a second while waiting; what it raises ends the request. Raises Unanswered.
+        `checkpoint` is called several times a second meanwhile; whatever it raises ends the request. Raises NoAnswer.
         """
         began = time.monotonic()
         peer = f"the endpoint {host_of(url)}"
@@ -125,7 +125,7 @@ class Poster:
         )
 
     def _read(self, response: BaseHTTPResponse, began: float) -> Answer:
-        """Read as much of the body as is kept. Its status is the answer: a body that does not end changes nothing in it."""
+        """Read as much of the body as is kept. The status is the answer, even where the body does not come to its end."""
         kept = bytearray()
         whole = False
         try:
@@ -151,7 +151,7 @@ class Poster:
 
 
 def _words(response: BaseHTTPResponse) -> str:
-    """The status for a person. Of a redirect's target only the host is named."""
+    """The status in words for a person. Of a redirect's target they name only the host."""
     words = f"{response.status} {responses.get(response.status, '')}".rstrip()
     location = response.headers.get("Location")
     if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:

@@ -1,8 +1,7 @@
-"""Signatures of webhooks, as the Standard Webhooks specification has them. Pure.
+"""Signs webhooks as the Standard Webhooks specification says (1.0, "Signature scheme"). Pure.
 
-What is signed is `{webhook-id}.{webhook-timestamp}.{body}`, with HMAC-SHA256; the header holds one `v1,{base64}` for each
-value of the secret, separated by spaces, so that a receiver verifies whichever it knows while the secret is rotated
-(Standard Webhooks, specification 1.0, "Signature scheme").
+HMAC-SHA256 signs `{webhook-id}.{webhook-timestamp}.{body}`. The header holds one `v1,{base64}` for each value of the secret,
+separated by spaces: while the secret is rotated, a receiver verifies the one that it knows.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ _PREFIX: Final = "whsec_"
 
 
 class BadSecret(ValueError):
-    """The secret cannot sign. The message says why and holds nothing of it."""
+    """A secret cannot sign. The message says why and holds nothing of the secret."""
 
 
 def keys(secret: str | None) -> list[bytes]:
     """The keys of a webhook's secret: one, or several separated by commas while it is rotated.
 
-    Each is `whsec_` and base64, or any other text, which is taken as it is. Raises BadSecret.
+    Each value is `whsec_` and base64, or any other text, which is the key as it is. Raises BadSecret.
     """
     found = [_key(value) for text in (secret or "").split(",") if (value := text.strip())]
     if not found:

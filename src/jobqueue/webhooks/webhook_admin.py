@@ -1,6 +1,6 @@
-"""What people see of webhooks and change about them: a list, switching on again, and sending again.
+"""What people see of webhooks and change about them: they list them, switch them on again, and send deliveries again.
 
-Each statement has a limit on its time and on its patience (jobqueue.kernel.database.limited); what changes many rows does so in batches.
+Each statement has a limit on its time and on its patience (jobqueue.kernel.database.limited). Many rows are changed in batches.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WHERE w.id::text = ANY (%(ids)s::text[]) AND w.is_active IS NOT TRUE
 RETURNING w.id::text
 """
 
-# What is asked for is looked at from one moment in the past, oldest first, so that nothing is sent again twice.
+# Only deliveries that ended before the command began, the oldest first: so none is sent again twice.
 _MATCHES: Final = b"""
     d.webhook_id = (SELECT w.id FROM public.app_webhooks AS w WHERE w.id::text = %(webhook)s)
     AND d.status = ANY (%(states)s::text[])
@@ -66,7 +66,7 @@ SELECT count(*), max(created_at) FROM again
 
 @dataclass(frozen=True, slots=True)
 class ListedWebhook:
-    """One row of app_webhooks, without its secret; of its URL no query, which may hold one."""
+    """One row of app_webhooks, without its secret; its URL is without the query, which may hold one."""
 
     id: str
     app_id: str | None
@@ -81,7 +81,7 @@ class ListedWebhook:
     disabled_reason: str | None
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """The webhook as JSON has it."""
         return asdict(self)
 
 
@@ -92,7 +92,7 @@ class WebhookAdmin:
         self._connection = connection
 
     def find(self, ids: Sequence[str] | None = None) -> list[ListedWebhook]:
-        """Webhooks, the disabled and the failing ones first; all of them when `ids` is None."""
+        """List webhooks, the disabled and the failing ones first; all of them when `ids` is None."""
         rows = self._fetch(_LIST, ids=None if ids is None else list(ids))
         return [
             ListedWebhook(id_, app_id, _shown(url or ""), events or [], *rest)
@@ -100,11 +100,11 @@ class WebhookAdmin:
         ]
 
     def enable(self, ids: Sequence[str]) -> set[str]:
-        """Switch webhooks on, with nothing held against them; returns the ids of those that were off."""
+        """Switch webhooks on with a clean record; returns the ids of those that were off."""
         return {id_ for (id_,) in self._fetch(_ENABLE, ids=list(ids))}
 
     def count(self, webhook: str, states: Sequence[str], since: datetime | None) -> int:
-        """How many deliveries of a webhook are in one of `states` and were created since then."""
+        """Count the deliveries of a webhook that are in one of `states` and were created at `since` or later."""
         return int(self._fetch(_COUNT, webhook=webhook, states=list(states), since=since, before=self._now())[0][0])
 
     def replay(
@@ -114,9 +114,10 @@ class WebhookAdmin:
         since: datetime | None,
         on_progress: Callable[[int], object] = lambda _number: None,
     ) -> int:
-        """Send such deliveries again, each under the webhook-id that it had, with all attempts before it; returns how many.
+        """Send the deliveries that `count` counts again, each under its old webhook-id and with its attempts anew; returns how many.
 
-        What was done stays done when this is interrupted. Deliveries that somebody has locked are left out.
+        `on_progress` is told the number after each batch. Batches that are done stay done when this is interrupted.
+        Deliveries that somebody has locked are left out.
         """
         done, before, number = 0, self._now(), _BATCH
         while number == _BATCH:

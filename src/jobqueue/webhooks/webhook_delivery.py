@@ -1,8 +1,8 @@
-"""Delivering webhooks: one signed POST a delivery, tried again until it is taken or its attempts are used up.
+"""Delivers webhooks: one signed POST a delivery, tried again until the receiver takes it or its attempts are used up.
 
-A receiver that answers 2xx has taken it; 410 disables the webhook; 429 and 503 say themselves when to come again; all else is
+A receiver that answers 2xx has taken it; 410 disables the webhook; 429 and 503 may say when to come again; all else is
 tried again later and later. A delivery keeps its `webhook-id` over all attempts, so that a receiver can tell a repetition.
-Which delivery goes when several want to is decided in fairness.py; what is written down, in ledger.py.
+fairness.py decides which delivery goes when several want to; delivery_records.py writes down what happened.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ STAGES: Final = ("request", "commit")
 OUTCOMES: Final = (
     "delivered", "redirected", "rejected", "gone", "throttled", "failed", "timeout", "tls", "unreachable", "refused",
 )  # fmt: skip
-"""How an attempt can end: 2xx; 3xx; 4xx; 410; 429 or 503; 5xx; no answer in time; no trust; no connection; not called at all."""
+"""How an attempt can end: 2xx; 3xx; 4xx; 410; 429 or 503; 5xx; no answer in time; no trust; no connection; not called."""
 
-# Seconds between two times that attempts are added up, that deliveries of disabled webhooks are ended, and that the limit of
-# attempts is written down.
+# Seconds between two turns of each chore: attempts are added up, deliveries of disabled webhooks are cancelled, and deliveries
+# without a limit of attempts get one.
 _TALLY_EVERY: Final = 1.0
 _CANCEL_EVERY: Final = 5.0
 _LIMIT_EVERY: Final = 60.0
@@ -56,8 +56,8 @@ _LONGEST: Final = 86_400.0
 class Webhooks:
     """The handler of `webhook_deliveries`, with what it works with. Safe to call from many threads.
 
-    `backoff_base` to the power of n seconds, or down to half of that, lie before retry n. `slots` is the number of jobs that
-    the process may run at once.
+    Before retry n, counted from 1, lie `backoff_base` to the power of n seconds, or down to half of that. `slots` is the
+    number of jobs that the process may run at once.
     """
 
     def __init__(
@@ -95,37 +95,37 @@ class Webhooks:
     def deliver(self, job: Job, context: Context) -> None:
         """Make one attempt at a delivery.
 
-        Raises Snooze when it is not its webhook's turn, Cancelled when the webhook is disabled or gone, Permanent for what no
-        attempt can mend, Retry for the rest, and what the context raises.
+        Raises Snooze when it is not the webhook's turn, Cancelled when the webhook is disabled or gone, Permanent where no
+        further attempt can help, Retry for other failures, and what the context raises.
         """
         webhook = job.columns["webhook_id"]
-        target = None
+        receiver = None
         if not self._fair.knows(webhook):
-            target = delivery_records.find_target(context)
-            self._fair.introduce(webhook, failures=target.failures, proven=target.proven)
+            receiver = delivery_records.find_receiver(context)
+            self._fair.introduce(webhook, failures=receiver.failures, proven=receiver.proven)
         visit = self._fair.enter(webhook)
         if isinstance(visit, PutOff):
             raise Snooze(f"{PUT_OFF}{visit.reason}", visit.seconds)
         try:
-            self._deliver(job, context, visit, target or delivery_records.find_target(context))
+            self._deliver(job, context, visit, receiver or delivery_records.find_receiver(context))
         finally:
             self._fair.leave(visit)
 
     def close(self) -> None:
-        """Close connections that are kept open, and add up what was noted last."""
+        """Close connections that are kept open, and add up the attempts that were recorded last."""
         self._poster.close()
         delivery_records.tally_last(self._conninfo)
 
-    def _deliver(self, job: Job, context: Context, visit: Visit, target: Receiver) -> None:
-        if target.url is None or not target.active:
+    def _deliver(self, job: Job, context: Context, visit: Visit, receiver: Receiver) -> None:
+        if receiver.url is None or not receiver.active:
             self._fair.disabled(visit)
-            if target.url is None:
+            if receiver.url is None:
                 raise Cancelled("the webhook of this delivery no longer exists")
-            raise Cancelled(f"the webhook is disabled: {target.disabled_reason or 'is_active is false'}")
-        if target.payload is None:
+            raise Cancelled(f"the webhook is disabled: {receiver.disabled_reason or 'is_active is false'}")
+        if receiver.payload is None:
             raise Permanent("the delivery has no payload, and its event no longer exists")
-        attempt, failure = self._attempt(job, context, visit, target.url, target.secret, target.payload.encode())
-        # Its slot is as good as free: what is called back arrives after it has left.
+        attempt, failure = self._attempt(job, context, visit, receiver.url, receiver.secret, receiver.payload.encode())
+        # The slot is as good as free: deliveries that are called back arrive after this one has left.
         self._fair.leave(visit)
         self._record(context, attempt, complete=failure is None)
         if failure is not None:
@@ -134,7 +134,7 @@ class Webhooks:
     def _attempt(
         self, job: Job, context: Context, visit: Visit, url: str, secret: str | None, body: bytes
     ) -> tuple[Attempt, JobError | None]:
-        """Make the request; returns what to write down, and what to raise when it was not taken."""
+        """Make the request; returns what to record, and what to raise when the receiver did not take it."""
         webhook, asked = job.columns["webhook_id"], None
         failure: JobError | None = None
         try:
@@ -179,7 +179,7 @@ class Webhooks:
             return self._poster.post(url, body, headers, context.checkpoint)
 
     def _record(self, context: Context, attempt: Attempt, *, complete: bool) -> None:
-        """Write the attempt down and call back others that were put off, in one transaction."""
+        """Record the attempt and call back others that were put off, in one transaction."""
         call = self._fair.call()
         found = 0
 
@@ -194,7 +194,7 @@ class Webhooks:
             self._fair.called(call, found)
 
     def _delay(self, job: Job) -> float:
-        """Seconds before the next attempt: the base to the power of its number, or down to half of that."""
+        """Seconds before the next attempt."""
         return self._backoff.delay(job.attempt - 1)
 
     def _keep_limit(self, link: Link) -> None:

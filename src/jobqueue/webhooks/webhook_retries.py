@@ -1,15 +1,13 @@
-"""Retries of webhook deliveries that are past their time: handed over to the workers at once.
+"""Hands retries of webhook deliveries that are past their time over to the workers at once.
 
-Workers come to retries by themselves; nothing here is needed for a delivery to be tried again. Handing over gives those that are
-due their place in the queue and wakes whoever serves it; the attempts are the workers', under the limits that hold for all.
+Workers come to retries by themselves; a delivery is tried again without any of this. Handing over gives those that are due
+their place in the queue and wakes whoever serves it. The workers make the attempts, under the limits that hold for all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from psycopg import sql
 
 from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.database.statements import statement
@@ -19,8 +17,6 @@ from jobqueue.observe.logging import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.kernel.database.statements import Description
-
 log = get_logger(__name__)
 
 QUEUE: Final = "webhook_deliveries"
@@ -28,25 +24,25 @@ QUEUE: Final = "webhook_deliveries"
 # As many as one call to Store.promote gives a place.
 _BATCH: Final = 1000
 
-# How far down the queue retries are counted.
-_COUNTED: Final = 10_000
-
-# Seconds without a sign of life after which a worker is not counted on.
+# Seconds. A worker that has shown no sign of life for so long is not counted on.
 _ALIVE: Final = 60.0
 
-# Plan: the claim index, read in order until the limit.
-_COUNT: Final = sql.SQL("""
+# Retries are counted among the first 10,000 of the queue. Plan: the claim index, read in order until the limit.
+_COUNT_DUE: Final = b"""
 SELECT count(*) FILTER (WHERE due.retry_count > 0) FROM (
-    SELECT t.retry_count FROM {table} AS t
-    WHERE (t.status = {pending}) IS TRUE AND t.position IS NOT NULL
-    ORDER BY t.priority DESC, t.position LIMIT {limit}) AS due""")
+    SELECT t.retry_count FROM public.webhook_deliveries AS t
+    WHERE (t.status = 'pending') IS TRUE AND t.position IS NOT NULL
+    ORDER BY t.priority DESC, t.position LIMIT 10000) AS due"""
 
 _WAKE: Final = b"SELECT pg_notify('jobqueue', 'due ' || %(queue)s)"
 
 
 @dataclass(slots=True)
 class HandedOver:
-    """Retries that are due and in the hands of the workers; `served` when a worker of that queue is alive."""
+    """What a run did: `number` retries are due and with the workers.
+
+    `served` says whether a worker of the queue is alive, `more` whether time was up before all that is due had its place.
+    """
 
     number: int = 0
     served: bool = True
@@ -54,7 +50,7 @@ class HandedOver:
 
     @property
     def message(self) -> str:
-        """The same in a sentence."""
+        """The same as a sentence."""
         said = f"Handed {self.number} due retries to the workers"
         if not self.served:
             said += f", but no worker serves {QUEUE} now"
@@ -69,7 +65,7 @@ class WebhookRetries:
         self._pooled = pooled
 
     def run(self, proceed: Callable[[], bool], done: HandedOver | None = None) -> HandedOver:
-        """Hand over what is due until nothing is left or `proceed()` says no; returns `done`.
+        """Hand over what is due until nothing is left or `proceed()`, asked after each batch, says no; returns `done`.
 
         Raises psycopg.Error, and UnknownQueue where the database is not migrated.
         """
@@ -79,7 +75,7 @@ class WebhookRetries:
             store = Store(describe(link, QUEUE))
             while not done.more and store.promote(link) >= _BATCH:
                 done.more = not proceed()
-            done.number = int(link.fetch(_count(store.description))[0][0])
+            done.number = int(link.fetch(_COUNT_DUE)[0][0])
             if done.number:
                 link.fetch(_WAKE, {"queue": QUEUE})
             workers = link.fetch(statement("list_workers"))
@@ -88,11 +84,3 @@ class WebhookRetries:
             link.close()
         log.info("webhook_retries_handed_over", retries=done.number, served=done.served, more=done.more)
         return done
-
-
-def _count(description: Description) -> bytes:
-    query = _COUNT.format(
-        table=sql.SQL(description.table), pending=sql.Literal(description.pending), limit=sql.Literal(_COUNTED)
-    )
-    # A percent sign in a name would be taken for a parameter.
-    return query.as_bytes(None).replace(b"%", b"%%")
