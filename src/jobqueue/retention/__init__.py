@@ -1,1 +1,1 @@
-"""What is old: notifications expire, events are archived, finished jobs are deleted."""
+"""Retention of what is old: notifications expire, events and notifications are archived, finished jobs are deleted."""

@@ -1,7 +1,7 @@
-"""Archival: events and notifications that are older than the retention go to the object store and then out of their tables.
+"""Archival: events and notifications older than the retention are copied to the object store and then deleted from their tables.
 
 The two tables take turns, a batch at a time. One process at a time archives a table; nobody waits for it. With
-ARCHIVE_BEFORE_DELETE=false rows are deleted without a copy; without an object store and without that setting nothing is deleted at all,
+ARCHIVE_BEFORE_DELETE=false rows are deleted without a copy. Without an object store and without that setting nothing is deleted,
 and the run says so.
 """
 
@@ -22,7 +22,7 @@ from jobqueue.observe.logging import get_logger
 from jobqueue.retention.archive_batch import Batches, Unsettled
 from jobqueue.retention.archive_ledger import Ledger, Lost
 from jobqueue.retention.archive_session import Session
-from jobqueue.retention.archive_tables import EVENTS, NOTIFICATIONS, Place, Table
+from jobqueue.retention.archive_tables import EVENTS, NOTIFICATIONS, DeletedRows, Place, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LEASE_SECONDS: Final = 60.0
-"""How long a table is held without a sign of life. Every step of a batch is one."""
+"""How long a process holds a table without a sign of life, in seconds. Every step of a batch is one."""
 
-# Rows that are deleted without a copy in one transaction.
+# Rows that one transaction deletes without a copy.
 _MOST_DELETED: Final = 20_000
 
-# What stops one batch and no other: somebody's lock, somebody's foreign key, a time limit.
+# These stop one batch and no other: somebody's lock, somebody's foreign key, a time limit.
 _BLOCKED = (
     errors.LockNotAvailable,
     errors.QueryCanceled,
@@ -54,8 +54,8 @@ _BLOCKED = (
 class Archived:
     """What a run did: rows by table, and why it did not do more.
 
-    `more`: time was up. `busy`: another process is archiving. `blocked`: batches that somebody's lock or foreign key keeps from being
-    finished; they are come back to. `refused`: why nothing may be deleted here.
+    `more`: time was up. `busy`: another process is archiving. `blocked`: so many batches wait for somebody's lock or foreign
+    key, and a later run comes back to them. `refused`: why nothing may be deleted here.
     """
 
     retention_days: int
@@ -68,7 +68,7 @@ class Archived:
 
     @property
     def message(self) -> str:
-        """The same in a sentence or two."""
+        """The same as a sentence or two."""
         if self.refused is not None:
             return self.refused
         did = "Archived" if self.archiving else "Deleted, without archiving,"
@@ -85,8 +85,11 @@ class Archived:
 
 
 class Archival:
-    """Archives what is older than `days`, in batches of `batch_size` rows, to `store`; None deletes without a copy where
-    `archive` is false, and refuses otherwise. Safe to run from several threads and processes at once."""
+    """Archives what is older than `days`, in batches of `batch_size` rows, to `store`.
+
+    Where `archive` is false it deletes without a copy; where it is true and `store` is None it refuses. Safe to run from
+    several threads and processes at once.
+    """
 
     def __init__(
         self,
@@ -115,13 +118,13 @@ class Archival:
             self._rows.labels(table)
 
     def begin(self) -> Archived:
-        """What a run has done before it has begun."""
+        """What a run has done before it begins: nothing."""
         return Archived(self._days, self._archive)
 
     def run(self, proceed: Callable[[], bool], done: Archived | None = None) -> Archived:
         """Archive until nothing is left or `proceed()`, asked before each batch, says no; returns `done`.
 
-        `done` is brought up to date after every batch; what was archived stays so when this ends early. Raises Permanent and Retry
+        It brings `done` up to date after every batch; what it archived stays so when it ends early. Raises Permanent and Retry
         for what the store answers, psycopg.Error, and what `proceed` raises.
         """
         done = self.begin() if done is None else done
@@ -145,7 +148,7 @@ class Archival:
         return done
 
     def _refusal(self, session: Session, tables: list[Table]) -> str | None:
-        """Why nothing is deleted; None when there is nothing to delete anyway."""
+        """Say why nothing is deleted; None when there is nothing to delete anyway."""
         with session.transaction() as connection:
             old = [
                 table.name for table in tables if connection.execute(table.any_old(self._days)).fetchone() == (True,)
@@ -161,7 +164,7 @@ class Archival:
 
 
 class _Turns:
-    """The turns of one table in one run; holds the table while it is entered."""
+    """The turns of one table in one run. It holds the table while it is entered."""
 
     def __init__(self, archival: Archival, session: Session, table: Table, done: Archived) -> None:
         self._archival = archival
@@ -186,7 +189,7 @@ class _Turns:
             try:
                 self._ledger.release()
             except LOST as error:
-                # The lease runs out by itself.
+                # The lease ends by itself.
                 log.debug("archival_not_released", table=self._table.name, error=str(error).strip())
 
     def take(self) -> bool:
@@ -239,8 +242,9 @@ class _Turns:
             row = connection.execute(query).fetchone()
         if row is None:
             return False
-        self._after = Place(row[1], row[2])
-        self._count(row[0])
+        deleted = DeletedRows(*row)
+        self._after = Place(deleted.at, deleted.id)
+        self._count(deleted.number)
         return True
 
     def _count(self, rows: int) -> None:

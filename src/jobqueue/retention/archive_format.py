@@ -1,11 +1,11 @@
-"""The form of an archive: gzip over newline-delimited JSON, one row a line, told apart by table.
+"""The form of an archive: gzip over newline-delimited JSON. Each line is a row and names its table.
 
     {"table":"platform_notifications","row":{"id":"...", ...}}
     {"table":"notification_state","row":{"notification_id":"...", ...}}
 
 A row is what row_to_json makes of it with times in UTC, so that `json_populate_record(NULL::table, row)` gives the row back. Rows
-that belong to another follow it. The digest is the SHA-256 of the uncompressed lines: rows that are the same have the same
-digest, and the object's key is made of it.
+that belong to another follow it. The digest is the SHA-256 of the uncompressed lines: the same rows have the same digest, and the
+object's key is made of it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _DAY: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T]")
 
 
 class Damaged(Exception):
-    """What was read is no archive, or only a part of one."""
+    """The bytes are no archive, or only a part of one."""
 
 
 class Readable(Protocol):
-    """What bytes are read from, `size` at most at a time."""
+    """Gives bytes, `size` at most at a time."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an archive holds: lines, their bytes before compression, and the SHA-256 of those in hex."""
+    """What an archive holds: the number of lines, their bytes before compression, and the SHA-256 of these in hex."""
 
     lines: int
     size_bytes: int
@@ -49,7 +49,7 @@ class Content:
 
 
 class Digest:
-    """Adds lines up to a Content."""
+    """Adds lines up to their Content."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -66,15 +66,15 @@ class Digest:
 
     @property
     def content(self) -> Content:
-        """What has been added so far."""
+        """The lines added so far."""
         return Content(self.lines, self.size_bytes, self._sha256.hexdigest())
 
 
 class Writer:
-    """Writes an archive to `file`; complete when it is left as a context manager."""
+    """Writes an archive to `file`. The archive is complete when the context is left."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        # Without a name and a time, so that the same lines give the same bytes.
+        # No name and no time, so that the same lines give the same bytes.
         self._gzip = gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0)
         self.digest = Digest()
 
@@ -92,7 +92,7 @@ class Writer:
 
 
 def read_content(file: Readable) -> Content:
-    """Read an archive to its end, in a fixed amount of memory, and tell what it holds. Raises Damaged."""
+    """Read an archive to its end, in a fixed amount of memory, and return what it holds. Raises Damaged."""
     lines, size, sha256 = 0, 0, hashlib.sha256()
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:  # type: ignore[call-overload] # it needs no more than read()
@@ -106,7 +106,7 @@ def read_content(file: Readable) -> Content:
 
 
 def object_key(table: str, first_at: str, content: Content) -> str:
-    """Where an archive lies: `first_at`, the time of its first row in ISO form, is for people who look for a day."""
+    """The key of an archive. The day in it, from `first_at`, its first row's time in ISO form, is for people who look for one."""
     found = _DAY.match(first_at)
     day = "/".join(found.groups()) if found else "undated"
     return f"archives/{table}/{day}/{content.sha256}{SUFFIX}"

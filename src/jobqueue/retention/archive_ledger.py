@@ -1,4 +1,4 @@
-"""The archival's records in the database: who is archiving a table, and which archives are not finished."""
+"""The ledger of archival in the database: who archives a table, and which archives are not finished."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _RELEASE: Final = b"""
 UPDATE jobqueue.archivals SET token = NULL, held_by = NULL, held_until = '-infinity'
 WHERE table_name = %(table)s AND token = %(token)s"""
 
+# out: the columns of Archive, `first` and `last` as two columns each, and `content` as three.
 _UNFINISHED: Final = b"""
 SELECT id, first_at::text, first_id, last_at::text, last_id, row_count, line_count, size_bytes, sha256, object_key, stale_key
 FROM jobqueue.archives WHERE table_name = %(table)s AND deleted_at IS NULL ORDER BY id"""
@@ -52,12 +53,15 @@ _DROP: Final = b"DELETE FROM jobqueue.archives WHERE id = %(id)s"
 
 
 class Lost(Exception):
-    """Somebody else is archiving this table now."""
+    """Somebody else archives this table now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive that was recorded and whose rows are not deleted yet. `rows` are those of the table itself."""
+    """An archive that is recorded and whose rows are not deleted yet.
+
+    `rows` counts those of the table itself. `stale_key` names an object that holds the rows as they were before.
+    """
 
     id: int
     first: Place
@@ -69,7 +73,7 @@ class Archive:
 
 
 class Ledger:
-    """The records of one table while this holds it. Each method is one transaction, or a part of the one that is open.
+    """The records of one table that this process holds. Each method is one transaction, or a part of the one that is open.
 
     Every method but `take` and `release` raises Lost when somebody else has the table.
     """
@@ -81,23 +85,23 @@ class Ledger:
         self._params = {"table": table, "token": self._token, "holder": holder, "lease": lease_seconds}
 
     def take(self) -> bool:
-        """Have the table for the time of the lease, unless somebody else has it."""
+        """Take the table for the time of the lease; returns whether nobody else had it."""
         with self._session.transaction() as connection:
             return connection.execute(_TAKE, self._params).fetchone() is not None
 
     def release(self) -> None:
-        """Let others have the table."""
+        """Give the table back."""
         with self._session.transaction() as connection:
             connection.execute(_RELEASE, self._params)
 
     def hold(self) -> None:
-        """Extend the lease. Within a transaction nobody else can take the table until that has ended."""
+        """Extend the lease. Until the transaction that does so has ended, nobody else can take the table."""
         with self._session.transaction() as connection:
             if connection.execute(_RENEW, self._params).fetchone() is None:
                 raise Lost(f"another process is archiving {self._table} now")
 
     def unfinished(self) -> list[Archive]:
-        """What earlier runs left, in order."""
+        """The archives that earlier runs left, in order."""
         with self._session.transaction() as connection:
             self.hold()
             rows = connection.execute(_UNFINISHED, self._params).fetchall()
@@ -107,7 +111,7 @@ class Ledger:
         ]
 
     def seal(self, first: Place, last: Place, rows: int, content: Content) -> Archive:
-        """Record what will be written before it is."""
+        """Record an archive before it is written."""
         key = object_key(self._table, first.at, content)
         bounds = {"first_at": first.at, "first_id": first.id, "last_at": last.at, "last_id": last.id}
         with self._session.transaction() as connection:
@@ -117,7 +121,7 @@ class Ledger:
         return Archive(row[0], first, last, rows, content, key)
 
     def reseal(self, archive: Archive, rows: int, content: Content) -> Archive:
-        """Record that the rows are others now than those that were written. Its `stale_key` is to be removed."""
+        """Record that other rows are there now than were written. The object `stale_key` of the archive is to be removed."""
         key = object_key(self._table, archive.first.at, content)
         with self._session.transaction() as connection:
             self.hold()
@@ -125,12 +129,12 @@ class Ledger:
         return replace(archive, rows=rows, content=content, key=key, stale_key=archive.key)
 
     def named_elsewhere(self, archive: Archive, key: str) -> bool:
-        """Whether another archive has its rows in the object `key`: they were the same to the last bit."""
+        """Whether another archive lies in the object `key`: its rows were the same to the last bit."""
         with self._session.transaction() as connection:
             return connection.execute(_NAMED, {"id": archive.id, "key": key}).fetchone() == (True,)
 
     def forget_stale(self, archive: Archive) -> Archive:
-        """Record that the stale object is no more."""
+        """Record that the stale object is gone."""
         self._write(_FORGET_STALE, archive)
         return replace(archive, stale_key=None)
 

@@ -1,4 +1,4 @@
-"""The archival's connection: every statement in a transaction that says how values are written and how long it may take."""
+"""The archival's connection. Each of its transactions says how values are written and how long a statement may take."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 5
 
 SECONDS: Final = 60.0
-"""How long a statement may take, and how long the server waits for this client in the middle of a transaction."""
+"""How long a statement may take, and how long the server waits for this client within a transaction."""
 
 PATIENCE: Final = 0.5
-"""Seconds that a statement waits for somebody's lock: less than the server waits before it looks for a deadlock, whose victim
-might be the other."""
+"""Seconds that a statement waits for somebody's lock: less than the server waits before it looks for a deadlock and ends one of
+the two, which might be the other."""
 
-# Local to the transaction: nothing is left behind on a pooled connection. The first five decide how values are written: the
-# same row must be the same text whatever the role's or the database's own settings are. The last decide how rows are found: those of
-# one batch by indexes, even where the statistics are of yesterday and a hash over the whole table looks cheaper.
+# Local to the transaction: a pooled connection keeps nothing of it. The first five settings decide how values are written: the
+# same row must be the same text whatever the role's or the database's own settings are. The last decide how rows are found: a
+# batch by indexes, even where the statistics are of yesterday and a hash over the whole table looks cheaper.
 _SETTINGS: Final = b"""
 SELECT set_config('TimeZone', 'UTC', true), set_config('IntervalStyle', 'postgres', true),
        set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true),
@@ -38,7 +38,7 @@ SELECT set_config('TimeZone', 'UTC', true), set_config('IntervalStyle', 'postgre
 
 
 class Session:
-    """One connection, opened by entering it. Raises psycopg.OperationalError when the server cannot be reached."""
+    """One connection, open while it is entered. Entering raises psycopg.OperationalError when the server cannot be reached."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = make_conninfo(
@@ -49,7 +49,7 @@ class Session:
 
     def __enter__(self) -> Self:
         self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        # Rows are locked and then read again: as they are then, whatever the database's default is.
+        # Rows are locked and then read as they are then, whatever the database's default is.
         self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         return self
 
@@ -61,7 +61,7 @@ class Session:
 
     @contextmanager
     def transaction(self, *, discard: bool = False) -> Iterator[Connection]:
-        """One transaction, or a part of the one that is open; `discard` undoes it at its end, whatever state it is in."""
+        """One transaction, or a part of the one that is open. `discard` undoes it at its end, whatever its state."""
         connection = self._connection
         assert connection is not None
         if self._depth:

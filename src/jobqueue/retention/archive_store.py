@@ -1,4 +1,4 @@
-"""Archives in the object store: written from a file, read back in a stream, never held in memory as a whole."""
+"""Archives in the object store: written from a file and read back as a stream, so that none is in memory as a whole."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from jobqueue.retention.archive_format import Content
     from jobqueue.storage.objects import Objects
 
-# Nobody's cache keeps what is in an archive.
+# No cache may keep an archive.
 _CACHE_CONTROL: Final = "private, no-store"
 
 
 class ArchiveStore:
-    """Archives in one bucket. Every method raises Permanent and Retry as `Objects` does."""
+    """The archives of one bucket. Every method raises Permanent and Retry as `Objects` does."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -41,7 +41,7 @@ class ArchiveStore:
             raise Retry(f"the store {self._objects.host} did not confirm a write: its answer has no ETag")
 
     def holds(self, key: str, content: Content) -> bool:
-        """Read the object `key` from its first byte to its last; whether it is an archive of just this content."""
+        """Whether the object `key`, read from its first byte to its last, is an archive of just this content."""
         with self._objects.calls("read objects"):
             try:
                 said = self._objects.client.get_object(Bucket=self._objects.bucket, Key=key)
@@ -56,5 +56,5 @@ class ArchiveStore:
                     return False
 
     def delete(self, key: str) -> None:
-        """Remove an object; gone is no error."""
+        """Remove an object. One that is gone already is no error."""
         self._objects.delete(key)

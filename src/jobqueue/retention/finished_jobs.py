@@ -1,4 +1,4 @@
-"""The kind `job-retention`: finished jobs and old ticks are deleted."""
+"""The kind `job-retention`: deletes finished jobs and the records of ticks when they are old."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TICKS_BATCH: Final = 1000
 
 _PUBLISHING: Final = "publish_jobs"
 
-# The last tick of each schedule stays, and so does what has not ended.
-_PRUNE = """
+# The last tick of each schedule stays, and so does a tick whose job has not ended.
+_PRUNE_TICKS: Final = """
 DELETE FROM jobqueue.schedule_ticks WHERE ctid = ANY (ARRAY(
     SELECT t.ctid FROM jobqueue.schedule_ticks AS t
     WHERE t.tick < now() - %(age)s::interval AND t.state <> 'enqueued'
@@ -36,15 +36,15 @@ DELETE FROM jobqueue.schedule_ticks WHERE ctid = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True)
 class _Published(Selection):
-    """Jobs of `publish_jobs` without those that ended before they named their objects: only such a job says where these are,
-    until media-purge has swept them away."""
+    """Jobs of `publish_jobs` without those that failed or were cancelled with objects in the store: such a job alone says where
+    these are, until media-purge has removed them."""
 
     def matches(self) -> sql.Composable:
         return sql.SQL("{} AND (t.key_prefix IS NULL OR t.status = 'completed')").format(Selection.matches(self))
 
 
 class FinishedJobs:
-    """Deletes finished jobs that are older than `days` from every adopted queue, and what became of old ticks.
+    """Deletes finished jobs that are older than `days` from every adopted queue, and the records of ticks as old as that.
 
     The payload may hold `keep`, queues that are left alone, and `states`, by default completed, cancelled and failed.
     """
@@ -54,14 +54,17 @@ class FinishedJobs:
         self._age = timedelta(days=days)
 
     def run(self, job: Job, context: Context) -> None:
-        """The handler. Batches are small and each is a transaction; what was deleted stays so when this is interrupted."""
+        """The handler. Each batch is small and a transaction: what was deleted stays so when this is interrupted.
+
+        Raises Permanent for states that cannot be deleted, psycopg.Error, and what the context raises.
+        """
         payload = job.columns["payload"]
         keep, states = payload.get("keep", []), tuple(payload.get("states", PURGE.allowed))
         if unknown := [state for state in states if state not in PURGE.allowed]:
             raise Permanent(f"the payload's states hold {unknown[0]!r}, which is none of {', '.join(PURGE.allowed)}")
         meant = tuple(state for state in STATES if state in states)
         with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # Jobs are locked and then looked at: as they are then, whatever the database's default is.
+            # Jobs are locked and then read as they are then, whatever the database's default is.
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             for queue in list_queues(connection):
                 if queue.name in keep:
@@ -84,7 +87,7 @@ class FinishedJobs:
             counts: list[int] = []
 
             def prune(cursor: psycopg.Cursor[Any], counts: list[int] = counts) -> None:
-                counts.append(cursor.execute(_PRUNE, {"age": self._age, "limit": _TICKS_BATCH}).rowcount)
+                counts.append(cursor.execute(_PRUNE_TICKS, {"age": self._age, "limit": _TICKS_BATCH}).rowcount)
 
             context.write(prune)
             total += counts[-1]
