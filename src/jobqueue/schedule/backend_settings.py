@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MULTIPLIERS: Final = {"production": 1, "staging": 3, "dev": 6}
-"""What the period of a scaled schedule is multiplied by, by the backend's environment."""
+"""By the backend's environment: what multiplies the period of a scaled schedule."""
 
 _CAREFUL: Final = max(MULTIPLIERS.values())
 
@@ -20,9 +20,9 @@ class BackendSettings:
 
     @property
     def multiplier(self) -> int | None:
-        """What to multiply scaled periods by; None when scaled schedules are off.
+        """The factor of scaled periods; None when scaled schedules are off.
 
-        An environment that was not chosen is treated as the one that asks least of the backend.
+        Where the backend has chosen no environment, it is that of the one that asks least of the backend.
         """
         if not self.enable_jobs:
             return None
@@ -34,7 +34,7 @@ class BackendSettings:
 
 
 def read_settings(document: object) -> BackendSettings:
-    """Read what the backend answered. Raises ValueError, in words that quote nothing of it, when it is not settings."""
+    """Read what the backend answered. Raises ValueError, whose message quotes nothing of it, when it is not settings."""
     if not isinstance(document, dict):
         raise ValueError("is not a JSON object")
     enabled, environment = document.get("enableJobs"), document.get("schedulerEnvironment")

@@ -1,9 +1,9 @@
 """Cron expressions in a time zone: which instants they mean.
 
-The expression is cronsim's, in Debian's dialect: five fields, or six with the seconds first. The zone is ours. cronsim is
-asked for wall-clock times only, and each is turned into instants here, because stepping through local time by the hour
-loses ticks where a zone shifts by half an hour (`0 */2 * * *` misses 02:00 in Australia/Lord_Howe on the day daylight
-saving ends). What a change of the clocks means is Debian's rule:
+cronsim reads the expression, in Debian's dialect: five fields, or six with the seconds first. The zone is ours: cronsim
+gives wall-clock times only, and this module turns each into instants. Stepping through local time by the hour would
+lose ticks where a zone shifts by half an hour (`0 */2 * * *` misses 02:00 in Australia/Lord_Howe on the day daylight
+saving ends). A change of the clocks follows Debian's rule:
 
 - An expression with fixed hours and minutes means times of day. Each happens once: one that the clocks skip happens at the
   moment they do, and one that comes twice happens the first time.
@@ -73,7 +73,7 @@ class Cron:
 
     @property
     def words(self) -> str:
-        """The expression as a person would say it: `At 02:06 every day`."""
+        """The expression in words: `At 02:06 every day`."""
         return str(CronSim(self._fields, _SOME_DAY).explain())
 
     def next(self, after: datetime) -> datetime | None:
@@ -88,7 +88,7 @@ class Cron:
         return iter(CronSim(self._fields, after))
 
     def _next_fixed(self, after: datetime) -> datetime | None:
-        # Instants grow with wall-clock times here, so whatever is not later than the wall clock now is over.
+        # A later wall-clock time is never an earlier instant here, so what is not later than the wall clock now is over.
         for wall in self._walls(_wall(after, self.zone)):
             tick = self._first_at(wall)
             if tick > after:
@@ -96,7 +96,7 @@ class Cron:
         return None
 
     def _first_at(self, wall: datetime) -> datetime:
-        """The first instant at which the clock shows `wall`; where it is skipped, the moment it is skipped."""
+        """The first instant at which the clock shows `wall`; where the clock skips it, the moment of the skip."""
         while True:
             tick = wall.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
             if _wall(tick, self.zone) == wall:
@@ -111,13 +111,13 @@ class Cron:
             change = self._change(after, tick)
             if change is None:
                 return tick
-            # From there on the wall clock is another, and what it shows at that very moment may match.
+            # From there on the wall clock differs, and the time that it shows at that very moment may match.
             if _matches(self._fields, _wall(change, self.zone)):
                 return change
             after = change
 
     def _change(self, after: datetime, until: datetime | None) -> datetime | None:
-        """The first moment later than `after`, not later than `until`, at which the zone's offset is another."""
+        """The first moment later than `after`, and not later than `until`, at which the zone has another offset."""
         if until is None:
             return None
         offset, low = _offset(after, self.zone), after

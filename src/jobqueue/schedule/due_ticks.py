@@ -1,4 +1,4 @@
-"""Which ticks to propose when a schedule is due: those of now, and what its policy makes of those that were missed. Pure."""
+"""Which ticks to propose when a schedule is due: those of now, and those missed that its policy makes up for. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Missed = Literal["once", "skip", "catch_up"]
 
 LATE: Final = timedelta(seconds=15)
-"""A tick that fell due no longer ago than this, while this process was there to see it, is late and not missed: the database
+"""A tick that fell due no longer ago than this, while this process watched, is late and not missed: the database
 was restarting, or the machine was busy. Each such tick runs."""
 
 _COUNTED: Final = 1000
@@ -23,7 +23,7 @@ _COUNTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A tick to be recorded: run, or with `missed` passed over. It stands for so many ticks; `ends` is when the next one is due."""
+    """A tick to record: it runs, or with `missed` is passed over. It stands for so many ticks; the next one is due when it `ends`."""
 
     at: datetime
     ends: datetime | None
@@ -38,7 +38,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of ticks that were missed.
+    """What becomes of missed ticks.
 
     `once`: the last of them runs, late. `skip`: those that are at most `grace` late run. `catch_up`: the last `most` run.
     """
@@ -49,9 +49,9 @@ class Policy:
 
 
 def due_ticks(rule: Rule, policy: Policy, first: datetime, now: datetime, watched_since: datetime) -> list[Tick]:
-    """The ticks from `first`, the one that was waited for, up to `now`, in order; empty when `first` is yet to come.
+    """The ticks from `first`, for which the schedule waits, up to `now`, in order; empty when `first` is yet to come.
 
-    `watched_since` is when this process began to look at schedules.
+    This process has looked at schedules since `watched_since`.
     """
     if first > now:
         return []
@@ -63,7 +63,7 @@ def due_ticks(rule: Rule, policy: Policy, first: datetime, now: datetime, watche
     if first >= floor:
         return found
     last = previous(rule, on_time[0] - timedelta(microseconds=1) if on_time else now)
-    # A row may wait for a moment that its rule never gives: somebody set it, or the time zone's rules have changed.
+    # A row may wait for a moment that its rule never gives: somebody set it, or the time zone has other rules now.
     last = first if last is None or last < first else last
     if policy.missed == "catch_up":
         missed = _last(rule, first, last, policy.most)
@@ -73,7 +73,7 @@ def due_ticks(rule: Rule, policy: Policy, first: datetime, now: datetime, watche
 
 
 def _from(rule: Rule, first: datetime, until: datetime, floor: datetime) -> list[datetime]:
-    """`first` and the ticks after it, without those that lie before `floor`."""
+    """`first` and the ticks after it, without those before `floor`."""
     start = max(first, floor - timedelta(microseconds=1))
     return [*([first] if first >= floor else ()), *ticks(rule, start, until)]
 

@@ -19,8 +19,8 @@ LONGEST: Final = 366 * 86_400
 class Interval:
     """Ticks at whole multiples of `seconds` since 1970 in UTC.
 
-    Nothing needs to be remembered for that: every process, and every start of one, arrives at the same ticks. So a period
-    that divides a day ticks at the same times each day, in UTC, and one of a week does on Thursdays.
+    Nobody needs to remember anything: every process, and every start of one, arrives at the same ticks. A period that
+    divides a day ticks at the same times each day, in UTC; a week ticks on Thursdays.
     """
 
     seconds: int

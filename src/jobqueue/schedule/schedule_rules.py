@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-# Powers of two, in seconds: seventeen years.
+# The farthest look back is two to this power, in seconds: seventeen years.
 _FARTHEST: Final = 29
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,63}(/[A-Za-z0-9_+-]{1,64}){0,3}")
 
 
 class Rule(Protocol):
-    """What cron expressions and intervals have in common."""
+    """A cron expression or an interval."""
 
     def next(self, after: datetime) -> datetime | None:
         """The first tick later than `after`; None when there is none for fifty years."""
 
     @property
     def words(self) -> str:
-        """The rule as a person would say it."""
+        """The rule in words."""
 
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
-    """The IANA time zone of that name. Raises ValueError when there is none."""
+    """The IANA time zone `name`. Raises ValueError when there is none."""
     if not _ZONE.fullmatch(name):
         raise ValueError("timezone must be a name such as Europe/Bucharest")
     try:
@@ -43,7 +43,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def make_rule(cron: str | None, every_seconds: int | None, timezone: str) -> Rule:
-    """The rule of a row of `schedules`. Raises ValueError, with what is wrong in a phrase."""
+    """The rule of a row of `schedules`. Raises ValueError, whose message is a phrase that says what is wrong."""
     if (cron is None) == (every_seconds is None):
         raise ValueError("needs either cron or every")
     if cron is not None:
@@ -56,7 +56,7 @@ def make_rule(cron: str | None, every_seconds: int | None, timezone: str) -> Rul
 def previous(rule: Rule, at: datetime) -> datetime | None:
     """The last tick that is not later than `at`; None when there was none for years.
 
-    Found by looking forwards from ever earlier moments, so that it is always one that `next` gives.
+    It looks forwards from ever earlier moments, so that the tick is always one that `next` gives.
     """
     for power in range(1, _FARTHEST + 1):
         last = None

@@ -1,11 +1,11 @@
-"""What a process does about schedules: its kinds of work, its targets, and the loops that tick and fetch settings."""
+"""The schedules of one process: its kinds of work, its targets, and the loops that tick and fetch settings."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.link import Link
@@ -30,17 +30,25 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Seconds after which a statement without an answer is given up: a peer that went silent never answers at all.
+# Seconds after which a statement without an answer is given up: a peer that went silent never answers.
 _ANSWER: Final = 15.0
 
 
+class _Signature(NamedTuple):
+    """Identifies the file's version. The inode counts because a mounted file is often replaced as a whole."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
 class Scheduler:
-    """Schedules of one process. `kinds` is where handlers are registered, before `start`."""
+    """Runs the schedules of one process. Register handlers in `kinds` before `start`."""
 
     def __init__(
         self, settings: Settings, metrics: Metrics, *, concurrency: int = 4, environ: Mapping[str, str] | None = None
     ) -> None:
-        """Raises ConfigurationError when SCHEDULES_FILE, or a variable that one of its targets needs, is not as it must be."""
+        """Raises ConfigurationError when SCHEDULES_FILE, or a variable that one of its targets needs, is missing or wrong."""
         self._settings = settings
         self._metrics = metrics
         self._read = self._signature()
@@ -56,11 +64,11 @@ class Scheduler:
         self.kinds.register(POST, self._caller.post, when=self._caller.serves)
 
     def secrets(self) -> list[str]:
-        """Secrets of targets, which no output may hold."""
+        """The secrets of targets, which no output may hold."""
         return [value for target in self._targets.values() if target.secret for value in target.secret.accepted]
 
     def start(self) -> None:
-        """Start the loops: none in a process that neither schedules nor has a backend."""
+        """Start the loops. A process that neither schedules nor has a backend has none."""
         primary = self._settings.scheduler_is_primary
         meter = Meter(self._metrics, [])
         feed = None
@@ -84,7 +92,7 @@ class Scheduler:
             threading.Thread(target=self._watch, name="jobqueue-schedule-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """End the loops: no tick is proposed from here any more. Waits for a second or so at most."""
+        """End the loops: they propose no more ticks. Waits about a second for each at most."""
         for loop in self._loops:
             loop.stop()
         for loop in self._loops:
@@ -99,8 +107,8 @@ class Scheduler:
         """Why schedules make no progress, or None. The database's absence is no reason: it comes back."""
         return find_stuck(self._loops)
 
-    def _signature(self) -> tuple[int, int, int] | None:
-        """What is another when the file is: a mounted one is often replaced as a whole."""
+    def _signature(self) -> _Signature | None:
+        """The version of the file that is there now; None when there is none."""
         file = self._settings.schedules_file
         if file is None:
             return None
@@ -108,10 +116,10 @@ class Scheduler:
             found = file.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return _Signature(found.st_ino, found.st_size, found.st_mtime_ns)
 
     def _reread(self) -> Sequence[ScheduleEntry] | None:
-        """The entries of the file, when it has changed since it was read and can be used; it is read once for each change."""
+        """The entries of the file when it has changed and can be used, else None. Reads it once for each change."""
         signature = self._signature()
         if signature is None or signature == self._read:
             return None
@@ -122,14 +130,14 @@ class Scheduler:
             log.error("schedules_file_refused", problems=error.problems)
             return None
         if plan.targets != self._plan.targets:
-            # Their secrets are read at the start, and only then known to whatever keeps secrets out of logs.
+            # Secrets are read at the start: what keeps secrets out of logs learns of them only then.
             log.error("schedules_file_refused", problems=["its targets have changed: restart to use them"])
             return None
         log.info("schedules_file_read", schedules=len(plan.entries))
         return plan.entries
 
     def _watch(self) -> None:
-        """Cut connections whose statement has had no answer for too long, so that their loop can open another."""
+        """Cut connections whose statement has had no answer for too long, so that their loops open others."""
         while not self._stopped.wait(0.5):
             for link in self._links:
                 if link.cut_if_stuck(time.monotonic()):
@@ -138,7 +146,7 @@ class Scheduler:
     def _link(self, name: str, *, direct: bool) -> Link:
         settings = self._settings
         if direct:
-            # LISTEN needs a session. Where this leads to a transaction pooler all the same, looking once a second serves.
+            # LISTEN needs a session. Behind a transaction pooler no notification comes, and one look a second serves.
             link = Link(settings.direct_conninfo, name, prepare=False, timeout=_ANSWER)
         else:
             link = Link(settings.conninfo, name, prepare=not settings.pooled, timeout=_ANSWER)

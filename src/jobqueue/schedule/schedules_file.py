@@ -32,7 +32,7 @@ _EXAMPLE: Final = 'for example [schedules.nightly] with cron = "0 3 * * *" and k
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleEntry:
-    """One schedule of a file. Its fields are columns of `schedules`."""
+    """One schedule of a file. Its fields are columns of the table `schedules`."""
 
     name: str
     cron: str | None = None
@@ -56,14 +56,14 @@ class ScheduleEntry:
 
 @dataclass(frozen=True, slots=True)
 class SchedulesPlan:
-    """What a file holds: its schedules, and the targets beside the backend that they post to."""
+    """A file's schedules, and the targets beside the backend that they post to."""
 
     entries: tuple[ScheduleEntry, ...]
     targets: tuple[TargetEntry, ...]
 
 
 def read_plan(path: Path | None, *, max_retries: int = 5) -> SchedulesPlan:
-    """Read the file at `path`, or the packaged defaults when it is None. `max_retries` is for entries that do not say.
+    """Read the file at `path`, or the packaged defaults when it is None. `max_retries` is for entries that name none.
 
     Raises ConfigurationError with one line per problem.
     """
@@ -78,7 +78,7 @@ def read_plan(path: Path | None, *, max_retries: int = 5) -> SchedulesPlan:
 
 
 def packaged(name: str) -> str:
-    """The text of a file that comes with the package: `defaults.toml`, `election-data.toml`."""
+    """The text of a file of this package: `defaults.toml` or `election-data.toml`."""
     return (files("jobqueue.schedule") / name).read_text(encoding="utf-8")
 
 
@@ -134,7 +134,7 @@ def _tables(
 
 
 def _entry(name: str, table: Mapping[str, Any], targets: set[str], max_retries: int) -> ScheduleEntry:
-    """Raises ValueError with what is wrong, in a phrase that follows the entry's name."""
+    """Read one table. Raises ValueError, whose message is a phrase that follows the entry's name."""
     if unknown := sorted(table.keys() - _KEYS):
         raise ValueError(f"has {unknown[0]!r}, which is none of {', '.join(sorted(_KEYS))}")
     cron, every = _text(table, "cron"), _length(table, "every", 1)
@@ -169,7 +169,7 @@ def _entry(name: str, table: Mapping[str, Any], targets: set[str], max_retries: 
 
 
 def _work(table: Mapping[str, Any], targets: set[str]) -> tuple[str, Mapping[str, Any]]:
-    """What an entry does: a kind and its payload."""
+    """The kind of work that an entry asks for, and its payload."""
     kind, path = _text(table, "kind"), _text(table, "post")
     if (kind is None) == (path is None):
         raise ValueError("needs either kind or post")
@@ -214,7 +214,7 @@ def _one_of(table: Mapping[str, Any], key: str, *words: str) -> str:
 
 
 def _length(table: Mapping[str, Any], key: str, least: int) -> int | None:
-    """A length of time in seconds; None when it is not given."""
+    """A length of time in seconds; None when the table has none."""
     text = _text(table, key)
     if text is None:
         return None

@@ -1,11 +1,11 @@
-"""The table `schedules`: the only module that knows its statements. Every method is one statement and one transaction."""
+"""The table `schedules`. Only this module knows its statements. Every method is one statement and one transaction."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from jobqueue.schedule.backend_settings import BackendSettings, read_settings
 from jobqueue.schedule.due_ticks import Policy
@@ -18,43 +18,67 @@ if TYPE_CHECKING:
     from jobqueue.schedule.schedule_rules import Rule
     from jobqueue.schedule.schedules_file import ScheduleEntry
 
-_COLUMNS = (
-    "name, cron, every_seconds, coalesce(timezone, 'UTC'), scaled, coalesce(kind, ''), coalesce(payload, '{}'), missed, "
-    "grace_seconds, catch_up, overlap, jitter_seconds, coalesce(enabled, true), paused_at, paused_by, removed_at, "
-    "last_tick_at, next_tick_at, revision, source"
-)
+# out: the columns of Schedule.
+_LOAD: Final = b"""
+SELECT name, cron, every_seconds, coalesce(timezone, 'UTC') AS timezone, scaled, coalesce(kind, '') AS kind,
+       coalesce(payload, '{}') AS payload, missed, grace_seconds, catch_up, overlap, jitter_seconds,
+       coalesce(enabled, true) AS enabled, paused_at, paused_by, removed_at, last_tick_at, next_tick_at, revision, source
+FROM public.schedules"""
+_LOAD_ALL: Final = _LOAD + b" ORDER BY name"
+_LOAD_NAMED: Final = _LOAD + b" WHERE name = ANY (%(names)s) ORDER BY name"
 
-# Whatever changes a definition changes this sum; ticking does not.
-_LOOK = b"""
-SELECT clock_timestamp(),
-       (SELECT coalesce(sum(hashtextextended(name, revision)), 0)::text FROM public.schedules),
-       coalesce(asked > answered, false), coalesce(greatest(0, extract(epoch FROM not_before - clock_timestamp())), 0)::float8
+# out: the columns of Glance. Whatever changes a definition changes the digest; ticking does not.
+_LOOK: Final = b"""
+SELECT clock_timestamp() AS now,
+       (SELECT coalesce(sum(hashtextextended(name, revision)), 0)::text FROM public.schedules) AS digest,
+       coalesce(asked > answered, false) AS settings_wanted,
+       coalesce(greatest(0, extract(epoch FROM not_before - clock_timestamp())), 0)::float8 AS wait
 FROM (VALUES (1)) AS one (row) LEFT JOIN jobqueue.backend_settings ON true"""
 
-_ARM = b"""
+_SETTINGS: Final = b"SELECT settings FROM jobqueue.backend_settings WHERE settings IS NOT NULL"
+
+# out: the names of what changed.
+_SYNC: Final = b"SELECT * FROM jobqueue.sync_schedules(%(entries)s::jsonb)"
+
+# out: the columns of Fired.
+_FIRE: Final = b"SELECT * FROM jobqueue.fire_ticks(%(proposals)s::jsonb)"
+
+_CALL: Final = b"SELECT jobqueue.call_schedule(%(name)s, %(revision)s, %(at)s, %(ends)s, %(by)s)"
+
+_PAUSE: Final = b"""
+UPDATE public.schedules SET paused_at = clock_timestamp(), paused_by = %(by)s
+WHERE name = %(name)s AND paused_at IS NULL RETURNING name"""
+
+_RESUME: Final = b"""
+UPDATE public.schedules SET paused_at = NULL, paused_by = NULL
+WHERE name = %(name)s AND paused_at IS NOT NULL RETURNING name"""
+
+_ARM: Final = b"""
 UPDATE public.schedules AS s SET next_tick_at = armed.tick
 FROM unnest(%(names)s::text[], %(revisions)s::bigint[], %(ticks)s::timestamptz[]) AS armed (name, revision, tick)
 WHERE s.name = armed.name AND s.revision = armed.revision AND s.next_tick_at IS NULL AND s.enabled AND s.paused_at IS NULL"""
 
-_SUCCESSES = b"""
-SELECT schedule, extract(epoch FROM max(finished_at))::float8, max(finished_at)
+# out: the columns of Success.
+_SUCCESSES: Final = b"""
+SELECT schedule AS name, extract(epoch FROM max(finished_at))::float8 AS seconds, max(finished_at) AS at
 FROM jobqueue.schedule_ticks
 WHERE state = 'completed' AND (%(since)s::timestamptz IS NULL OR finished_at > %(since)s::timestamptz)
 GROUP BY schedule"""
 
-
-_LAST_RUNS = b"""
+# out: the schedule's name, then the columns of Run.
+_LAST_RUNS: Final = b"""
 SELECT name, t.tick, t.slot, t.state, t.called_by, t.stands_for, t.job_id, t.fired_at,
-       extract(epoch FROM t.finished_at - t.started_at)::float8, t.attempts, t.http_status, t.error_message
+       extract(epoch FROM t.finished_at - t.started_at)::float8 AS seconds, t.attempts, t.http_status, t.error_message
 FROM unnest(%(names)s::text[]) AS name
 CROSS JOIN LATERAL (SELECT * FROM jobqueue.schedule_ticks AS s
                     WHERE s.schedule = name ORDER BY s.tick DESC, s.slot LIMIT %(limit)s) AS t"""
 
-_FEED = b"SELECT fetched_at, failures, failed_at, last_error FROM jobqueue.backend_settings"
+# out: the columns of Feed.
+_FEED: Final = b"SELECT fetched_at, failures, failed_at, last_error FROM jobqueue.backend_settings"
 
 
 class Database(Protocol):
-    """What runs statements, each in a transaction of its own: a kernel Link, or the like of it."""
+    """Runs statements, each in a transaction of its own, as a kernel Link does."""
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of one statement."""
@@ -62,7 +86,7 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One row."""
+    """One row of the table."""
 
     name: str
     cron: str | None
@@ -86,9 +110,9 @@ class Schedule:
     source: str
 
     def rule(self, settings: BackendSettings | None) -> Rule | None:
-        """When it ticks; None while it is scaled and the backend's settings are unknown or switch it off.
+        """When the schedule ticks; None while it is scaled and the backend's settings are unknown or switch it off.
 
-        Raises ValueError for a row that says so wrongly.
+        Raises ValueError for a row whose rule is malformed.
         """
         if not self.scaled:
             return make_rule(self.cron, self.every_seconds, self.timezone)
@@ -105,7 +129,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a process looks at once a second. `digest` is another when any definition is; `wait` is in seconds."""
+    """What a process looks at once a second: `now` by the database's clock, and the `digest` of all definitions.
+
+    Somebody may want the backend's settings fetched, after a `wait` in seconds.
+    """
 
     now: datetime
     digest: str
@@ -115,7 +142,7 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Ticks of a schedule that waits for `expected`, and when it is to tick next."""
+    """Ticks of a schedule that waits for `expected`, and when it ticks `next`."""
 
     schedule: Schedule
     expected: datetime
@@ -125,7 +152,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What became of a proposal: an outcome for each tick, or None when somebody else was first; and the row as it is now."""
+    """What became of a proposal: an outcome for each tick, None when somebody else was first; and the row as it is now."""
 
     name: str
     outcomes: list[str] | None
@@ -134,8 +161,24 @@ class Fired:
 
 
 @dataclass(frozen=True, slots=True)
+class Armed:
+    """The first tick of a schedule that waits for none, by the rule of its `revision`."""
+
+    revision: int
+    tick: datetime
+
+
+class Success(NamedTuple):
+    """When the schedule `name` last ran well: in seconds since 1970, and as a time."""
+
+    name: str
+    seconds: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one tick. `seconds` is how long its last attempt took."""
+    """What became of one tick. Its last attempt took so many `seconds`."""
 
     tick: datetime
     slot: str
@@ -150,7 +193,7 @@ class Run:
     error_message: str | None
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as JSON has them."""
         return asdict(self)
 
 
@@ -164,7 +207,7 @@ class Feed:
     last_error: str | None
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as JSON has them."""
         return asdict(self)
 
 
@@ -179,36 +222,33 @@ class Schedules:
         return Glance(*self._fetch(_LOOK)[0])
 
     def load(self, names: Sequence[str] | None = None) -> list[Schedule]:
-        """All rows, or those of `names`, by name."""
-        query = f"SELECT {_COLUMNS} FROM public.schedules"  # noqa: S608 - constants
-        if names is None:
-            return [Schedule(*row) for row in self._fetch(f"{query} ORDER BY name".encode())]
-        found = self._fetch(f"{query} WHERE name = ANY (%(names)s) ORDER BY name".encode(), {"names": list(names)})
-        return [Schedule(*row) for row in found]
+        """All rows, or those of `names`, in the order of their names."""
+        rows = self._fetch(_LOAD_ALL) if names is None else self._fetch(_LOAD_NAMED, {"names": list(names)})
+        return [Schedule(*row) for row in rows]
 
     def settings(self) -> BackendSettings | None:
         """The last good settings of the backend; None when there never were any."""
-        rows = self._fetch(b"SELECT settings FROM jobqueue.backend_settings WHERE settings IS NOT NULL")
+        rows = self._fetch(_SETTINGS)
         return read_settings(rows[0][0]) if rows else None
 
     def sync(self, entries: Sequence[ScheduleEntry]) -> list[str]:
         """Bring a file's entries into the table and stop what it no longer has; returns the names of what changed."""
         document = json.dumps([entry.document() for entry in entries])
-        rows = self._fetch(b"SELECT * FROM jobqueue.sync_schedules(%(entries)s::jsonb)", {"entries": document})
+        rows = self._fetch(_SYNC, {"entries": document})
         return sorted(name for (name,) in rows)
 
-    def arm(self, ticks: Mapping[str, tuple[int, datetime]]) -> None:
-        """Set the next tick of schedules that wait for none, by name: the revision it was worked out for, and the tick."""
-        names = sorted(ticks)
+    def arm(self, armed: Mapping[str, Armed]) -> None:
+        """Set the next tick of schedules that wait for none, by name. A row of another revision is left as it is."""
+        names = sorted(armed)
         params = {
             "names": names,
-            "revisions": [ticks[name][0] for name in names],
-            "ticks": [ticks[name][1] for name in names],
+            "revisions": [armed[name].revision for name in names],
+            "ticks": [armed[name].tick for name in names],
         }
         self._fetch(_ARM, params)
 
     def fire(self, proposals: Sequence[Proposal]) -> list[Fired]:
-        """Propose ticks; each becomes a job unless somebody was first or it must not."""
+        """Propose ticks. Each becomes a job unless somebody else was first or the schedule forbids it."""
         document = [
             {
                 "name": proposal.schedule.name,
@@ -219,48 +259,34 @@ class Schedules:
             }
             for proposal in proposals
         ]
-        query = b"SELECT * FROM jobqueue.fire_ticks(%(proposals)s::jsonb)"
-        return [Fired(*row) for row in self._fetch(query, {"proposals": json.dumps(document)})]
+        return [Fired(*row) for row in self._fetch(_FIRE, {"proposals": json.dumps(document)})]
 
     def call(self, schedule: Schedule, at: datetime, ends: datetime | None, by: str) -> str:
-        """Ask for a run besides the ticking; returns jobqueue.call_schedule's word for what became of it."""
+        """Ask for a run beside the ticking; returns the word of jobqueue.call_schedule for what became of it."""
         params = {"name": schedule.name, "revision": schedule.revision, "at": at, "ends": ends, "by": by}
-        query = b"SELECT jobqueue.call_schedule(%(name)s, %(revision)s, %(at)s, %(ends)s, %(by)s)"
-        return str(self._fetch(query, params)[0][0])
+        return str(self._fetch(_CALL, params)[0][0])
 
     def pause(self, name: str, by: str) -> bool:
-        """Stop it from ticking until it is resumed; returns whether it was ticking."""
-        return bool(
-            self._fetch(
-                b"UPDATE public.schedules SET paused_at = clock_timestamp(), paused_by = %(by)s"
-                b" WHERE name = %(name)s AND paused_at IS NULL RETURNING name",
-                {"name": name, "by": by},
-            )
-        )
+        """Pause a schedule until it is resumed; returns whether it was not paused before."""
+        return bool(self._fetch(_PAUSE, {"name": name, "by": by}))
 
     def resume(self, name: str) -> bool:
-        """Let it tick again, from now on; returns whether it was paused."""
-        return bool(
-            self._fetch(
-                b"UPDATE public.schedules SET paused_at = NULL, paused_by = NULL"
-                b" WHERE name = %(name)s AND paused_at IS NOT NULL RETURNING name",
-                {"name": name},
-            )
-        )
+        """Let a schedule tick again, from now on; returns whether it was paused."""
+        return bool(self._fetch(_RESUME, {"name": name}))
 
-    def successes(self, since: datetime | None) -> list[tuple[str, float, datetime]]:
-        """When each schedule last ran well, of those that did after `since`: name, seconds since 1970, the same as a time."""
-        return [(name, seconds, at) for name, seconds, at in self._fetch(_SUCCESSES, {"since": since})]
+    def successes(self, since: datetime | None) -> list[Success]:
+        """When each schedule last ran well, of those that did after `since`."""
+        return [Success(*row) for row in self._fetch(_SUCCESSES, {"since": since})]
 
     def last_runs(self, names: Sequence[str], limit: int = 5) -> dict[str, list[Run]]:
-        """What became of the last ticks of each schedule, the newest first."""
+        """What became of the last `limit` ticks of each schedule, the newest first."""
         found: dict[str, list[Run]] = {}
         for name, *run in self._fetch(_LAST_RUNS, {"names": list(names), "limit": limit}):
             found.setdefault(name, []).append(Run(*run))
         return found
 
     def feed(self) -> Feed:
-        """How fetching the backend's settings went."""
+        """How fetching the backend's settings went lately."""
         rows = self._fetch(_FEED)
         return Feed(*rows[0]) if rows else Feed(None, 0, None, None)
 

@@ -1,7 +1,7 @@
 """Fetches the backend's settings when somebody asks for them, in one process at a time, and keeps them in the database.
 
-Asking is a number in the database that grows. Whoever sees that it is larger than the number that was answered may
-fetch; any number of requests made before the fetch began are answered by it. A fetch that fails changes nothing: the
+Asking raises a number in the database. Whoever sees that it is larger than the number that was answered may
+fetch; one fetch answers every request that was made before it began. A fetch that fails changes nothing: the
 last good settings stay, and the next process that looks tries again, after ever longer pauses.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Rests until it is woken.
+# Seconds that the loop rests unless it is woken.
 _REST: Final = 3600.0
 
 # Seconds that a fetch may take before another process may try.
@@ -31,30 +31,33 @@ _TURN_SECONDS: Final = 12.0
 
 _BACKOFF: Final = Backoff(first=1.0, longest=300.0, jitter=0.5)
 
-_ASK = b"""
+_ASK: Final = b"""
 INSERT INTO jobqueue.backend_settings AS s (asked) VALUES (1)
 ON CONFLICT (one) DO UPDATE SET asked = s.asked + 1, not_before = CASE
     WHEN s.failures > 0 THEN least(s.not_before, clock_timestamp() + interval '1 second') ELSE s.not_before END"""
 
-_TAKE = b"""
+# out: the number of the request that is answered.
+_TAKE: Final = b"""
 UPDATE jobqueue.backend_settings SET not_before = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE asked > answered AND not_before <= clock_timestamp() RETURNING asked"""
 
-_KEEP = b"SELECT jobqueue.keep_settings(%(request)s, %(settings)s::jsonb)"
+# out: whether the settings are others than before.
+_KEEP: Final = b"SELECT jobqueue.keep_settings(%(request)s, %(settings)s::jsonb)"
 
-_FAIL = f"""
+# out: failures in a row, and whether there are good settings from before.
+_FAIL: Final = f"""
 UPDATE jobqueue.backend_settings SET failures = failures + 1, failed_at = clock_timestamp(), last_error = %(error)s,
     not_before = clock_timestamp() + make_interval(secs => {_BACKOFF.in_sql("failures")})
 RETURNING failures, settings IS NOT NULL""".encode()  # noqa: S608 - the expression is ours
 
 
 def ask_for_settings(database: Database) -> None:
-    """Have the settings fetched again, soon, by some process. After failures it is tried within a second or so."""
+    """Have some process fetch the settings again soon; after failures, within about a second."""
     database.fetch(_ASK)
 
 
 class SettingsFeed(Loop):
-    """The loop that fetches. `wake()` it when settings are wanted; it asks by itself when it starts."""
+    """The loop that fetches. It asks for settings when it starts; `wake()` it when somebody else has asked."""
 
     name = "settings"
 

@@ -1,4 +1,4 @@
-"""A breaker for each target, shared by all processes through the database: one that fails again and again is left alone.
+"""A breaker for each target, shared by all processes through the database: a target that fails again and again is left alone.
 
 Five failures in a row open it for half a minute, and each failure after that for twice as long, up to a quarter of an
 hour. When the time is up one call goes through, and the others wait for what becomes of it.
@@ -6,7 +6,7 @@ hour. When the time is up one call goes through, and the others wait for what be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobqueue.backoff import Backoff
 
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 FAILURES: Final = 5
 OPEN: Final = Backoff(first=30.0, longest=900.0, jitter=0.2)
-"""How long it stays open, by the number of times that it has opened."""
+"""How long a breaker stays open, by the number of times that it has opened before."""
 
-# Seconds that the one call may take before another may try.
+# Seconds that the one call may take before another process may try.
 _PROBE_SECONDS: Final = 45.0
 
-_WAIT = """
-SELECT greatest(0, extract(epoch FROM open_until - clock_timestamp()))::float8, open_until IS NOT NULL
+# out: the columns of _Wait.
+_WAIT: Final = """
+SELECT greatest(0, extract(epoch FROM open_until - clock_timestamp()))::float8 AS seconds, open_until IS NOT NULL AS open
 FROM jobqueue.breakers WHERE target = %(target)s"""
 
-_PROBE = """
+_PROBE: Final = """
 UPDATE jobqueue.breakers SET open_until = clock_timestamp() + make_interval(secs => %(seconds)s), updated_at = now()
 WHERE target = %(target)s AND open_until <= clock_timestamp()"""
 
-_FAILED = f"""
+# out: until when the breaker is open; NULL when it is closed.
+_FAILED: Final = f"""
 INSERT INTO jobqueue.breakers AS b (target, failures) VALUES (%(target)s, 1)
 ON CONFLICT (target) DO UPDATE SET
     failures = b.failures + 1,
@@ -40,17 +42,25 @@ ON CONFLICT (target) DO UPDATE SET
     updated_at = now()
 RETURNING open_until"""  # noqa: S608 - the expression is ours
 
-_WORKED = "DELETE FROM jobqueue.breakers WHERE target = %(target)s"
+_WORKED: Final = "DELETE FROM jobqueue.breakers WHERE target = %(target)s"
+
+
+class _Wait(NamedTuple):
+    """Whether a breaker is `open`, and the seconds until it lets a call through."""
+
+    seconds: float
+    open: bool
 
 
 def wait(context: Context, target: str) -> float:
-    """Seconds until `target` may be called; 0 when now. Who gets 0 of an open breaker makes the one call: tell what came of it."""
+    """Seconds until `target` may be called; 0 means now.
+
+    While the breaker is open one caller gets 0, and must report with `failed` or `worked`.
+    """
     rows = context.read(_WAIT, {"target": target})
-    if not rows or not rows[0][1]:
-        return 0.0
-    seconds = float(rows[0][0])
-    if seconds > 0:
-        return seconds
+    found = _Wait(*rows[0]) if rows else _Wait(0.0, open=False)
+    if not found.open or found.seconds > 0:
+        return found.seconds
     taken: list[int] = []
 
     def probe(cursor: psycopg.Cursor[Any]) -> None:
@@ -62,12 +72,12 @@ def wait(context: Context, target: str) -> float:
 
 
 def failed(cursor: psycopg.Cursor[Any], target: str) -> bool:
-    """Note a call that failed for the target's sake; returns whether that opened the breaker."""
+    """Note a call that failed through the target's fault; returns whether that opened the breaker."""
     values = {"target": target, "failures": FAILURES}
     row = cursor.execute(_FAILED, values).fetchone()
     return row is not None and row[0] is not None
 
 
 def worked(cursor: psycopg.Cursor[Any], target: str) -> None:
-    """Note a call that was answered: everybody may call again."""
+    """Note a call that the target answered: everybody may call again."""
     cursor.execute(_WORKED, {"target": target})

@@ -1,7 +1,7 @@
 """Calls to targets: a POST for each tick, and the backend's settings.
 
 A call carries an idempotency key that is the same for every attempt at one tick. A tick's job is made once; the call itself is
-made at least once, for its answer may be lost on the way: it is the key by which the target tells.
+made at least once, because its answer may be lost on the way. The key tells the target that it is the same call.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ SETTINGS_SECONDS: Final = 5.0
 
 _BACKOFF: Final = Backoff(first=4.0, longest=600.0)
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-# Bytes of an answer that are read. A longer one is cut off, and its connection not used again.
+# Bytes of an answer that are read. A longer one is cut off, and its connection is not used again.
 _MOST_BYTES: Final = 64 * 1024
 _SETTINGS_PATH: Final = "/api/settings"
 
-_NOTE = """
+_NOTE_STATUS: Final = """
 UPDATE jobqueue.schedule_ticks SET http_status = %(status)s
 WHERE schedule = %(schedule)s AND tick = %(tick)s AND slot = %(slot)s"""
+
+_SECONDS_LEFT: Final = "SELECT extract(epoch FROM %(until)s::timestamptz - clock_timestamp())::float8"
 
 
 class _TooSlow(Exception):
@@ -64,21 +66,21 @@ class Caller:
         self._pool = pool(connections, read_seconds=post_seconds)
 
     def serves(self, payload: Mapping[str, Any]) -> bool:
-        """Whether the target that a schedule posts to is known here."""
+        """Whether this process knows the target that a schedule posts to."""
         return payload.get("target", BACKEND) in self._targets
 
     def post(self, job: Job, context: Context) -> None:
-        """The handler of the kind `post`: payload `target`, `path` and maybe `json`.
+        """The handler of the kind `post`. The payload holds `target`, `path` and maybe `json`.
 
         Raises Retry and Permanent for what the target answers, Snooze while its breaker is open, and what the context raises.
-        Neither of the first two outlives the tick: no attempt is begun after the next one is due.
+        Retries and waits do not outlive the tick: no attempt begins after the next tick is due.
         """
         payload = job.columns["payload"]
         name = payload.get("target", BACKEND)
         target = self._targets.get(name)
         if target is None:
             raise Retry(f"the target {name!r} is not known to this process: see its SCHEDULES_FILE and its variables")
-        # Before the breaker is looked at, and without a word to it: a path says nothing about the target.
+        # A bad path says nothing about the target: the breaker is neither asked nor told.
         url = _address(target, payload.get("path"))
         seconds = target_breaker.wait(context, name)
         if seconds > 0:
@@ -90,7 +92,7 @@ class Caller:
         def note(cursor: psycopg.Cursor[Any]) -> None:
             columns = job.columns
             cursor.execute(
-                _NOTE,
+                _NOTE_STATUS,
                 {
                     "status": status,
                     "schedule": columns["schedule"],
@@ -98,7 +100,7 @@ class Caller:
                     "slot": columns["tick_slot"],
                 },
             )
-            # A target that refuses is a target that answers: what is wrong then is the call.
+            # A target that refuses has answered: the call is wrong then, not the target.
             if not isinstance(error, Retry):
                 target_breaker.worked(cursor, name)
             elif target_breaker.failed(cursor, name):
@@ -115,7 +117,7 @@ class Caller:
         raise error
 
     def settings(self) -> BackendSettings:
-        """Ask the backend for its settings. Raises Retry or Permanent with what went wrong."""
+        """Ask the backend for its settings. Raises Retry or Permanent that say what went wrong."""
         target = self._targets[BACKEND]
         url = _address(target, _SETTINGS_PATH)
         response, body = self._call("GET", target, url, None, {}, SETTINGS_SECONDS, lambda: None)
@@ -124,7 +126,7 @@ class Caller:
         try:
             return read_settings(json.loads(body))
         except ValueError as error:
-            # What is no JSON at all would be quoted by the error: that is left out.
+            # The error about what is no JSON would quote the answer: its words are left out.
             reason = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
             raise Retry(f"{_peer(target)} answered something that {reason} instead of its settings") from None
 
@@ -140,7 +142,7 @@ class Caller:
     def _attempt(
         self, target: Target, url: TargetUrl, payload: Mapping[str, Any], job: Job, context: Context
     ) -> tuple[int | None, JobError | None]:
-        """One call: the status that was answered, if any, and what is wrong, if anything."""
+        """Make one call; returns the status that the target answered, if any, and what is wrong, if anything."""
         schedule, tick = job.columns["schedule"], job.columns["tick_at"]
         headers = {"Idempotency-Key": f"job:{job.id}", "X-Attempt": str(job.attempt)}
         if schedule is not None:
@@ -163,7 +165,7 @@ class Caller:
         self, method: str, target: Target, url: TargetUrl, body: bytes | None, headers: Mapping[str, str], seconds: float,
         checkpoint: Callable[[], None],
     ) -> tuple[BaseHTTPResponse, bytes]:  # fmt: skip
-        """The answer, with the first 64 KiB of its body. Raises Retry when there is none within `seconds`."""
+        """Make a call; returns the answer, and the first 64 KiB of its body. Raises Retry when none comes within `seconds`."""
         deadline = time.monotonic() + seconds
 
         def waiting() -> None:
@@ -178,13 +180,13 @@ class Caller:
             sent[target.header[0]] = target.header[1]
         try:
             with while_waiting(waiting):
-                # What a redirect names is not the target: it would get the secret too.
+                # A redirect may lead to another server, which would get the secret too.
                 response = self._pool.request(
                     method, url, body=body, headers=sent, redirect=False, preload_content=False
                 )
                 with response:
                     body = b""
-                    # What comes in drips never lets the reader wait: the time is looked at between them, too.
+                    # A reader of an answer that comes in drips never waits: the time is checked between the drips too.
                     while len(body) < _MOST_BYTES and (piece := response.read1(_MOST_BYTES - len(body))):
                         waiting()
                         body += piece
@@ -215,15 +217,13 @@ class Caller:
         until: datetime | None = job.columns["tick_until"]
         if until is None:
             return
-        left = context.read(
-            "SELECT extract(epoch FROM %(until)s::timestamptz - clock_timestamp())::float8", {"until": until}
-        )[0][0]
+        left = context.read(_SECONDS_LEFT, {"until": until})[0][0]
         if after >= left:
             raise Permanent(f"{reason}; the next tick comes before another attempt")
 
 
 def _address(target: Target, path: object) -> TargetUrl:
-    """Where to call the target. Raises Permanent for a path that would lead elsewhere; it is not repeated."""
+    """Where to call the target. Raises Permanent, which does not repeat the path, where it would lead elsewhere."""
     try:
         return join_path(target.base_url, path)
     except BadPath as error:

@@ -1,4 +1,4 @@
-"""Whom a schedule may post to: the backend, and what else a file of schedules names. Secrets stay in the environment."""
+"""Whom a schedule may post to: the backend, and the targets of a file of schedules. Secrets stay in the environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEYS: Final = frozenset({"base_url", "base_url_variable", "header", "secret_var
 
 @dataclass(frozen=True, slots=True)
 class TargetEntry:
-    """A target as a file has it: where to find its address and its secret, but neither secret nor, maybe, address."""
+    """A target as a file has it. Names the variables; never holds the secret."""
 
     name: str
     base_url: str | None
@@ -41,7 +41,7 @@ class TargetEntry:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A target that can be called. `header` is the name and the value that it is called with."""
+    """A target that can be called. `header` is the name and the value of the header that each call carries."""
 
     name: str
     base_url: str
@@ -51,7 +51,7 @@ class Target:
 
 
 def read_target(name: str, table: Mapping[str, Any]) -> TargetEntry:
-    """Read one table of a file. Raises ValueError with what is wrong, in a phrase that follows the target's name."""
+    """Read one table of a file. Raises ValueError, whose message is a phrase that follows the target's name."""
     if name == BACKEND:
         raise ValueError("cannot be set here: BACKEND_URL and WORKER_API_KEY make it")
     if unknown := sorted(table.keys() - _KEYS):
@@ -79,9 +79,9 @@ def read_target(name: str, table: Mapping[str, Any]) -> TargetEntry:
 
 
 def open_targets(settings: Settings, entries: Iterable[TargetEntry], environ: Mapping[str, str]) -> dict[str, Target]:
-    """The targets that can be called with what `environ` holds: the backend when it is set, and all of `entries`.
+    """The targets that can be called with the variables in `environ`: the backend when it is set, and all of `entries`.
 
-    A variable's file in CREDENTIALS_DIRECTORY serves as well. Raises ConfigurationError that lists what is missing.
+    A variable may also be a file in CREDENTIALS_DIRECTORY. Raises ConfigurationError that lists what is missing.
     """
     targets = {}
     if settings.backend_url is not None and settings.worker_api_key is not None:

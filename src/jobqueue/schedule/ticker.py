@@ -1,8 +1,8 @@
 """The ticker: one thread a process that waits for the earliest tick and proposes it to the database.
 
-It looks at the database once a second, in one short statement: the clock, and whether any definition has changed. Ticks are worked
-out once, when a definition or the last tick has changed, and kept in a heap; between two looks it sleeps until the
-earliest. A notification ends the sleep, and nothing depends on one.
+It looks at the database once a second, in one short statement: the clock, and whether any definition has changed. It works a
+tick out once, when a definition or the last tick has changed, and keeps it in a heap. Between two looks it sleeps until the
+earliest. A notification ends the sleep, but nothing depends on one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule.due_ticks import due_ticks
-from jobqueue.schedule.schedules_table import Proposal, Schedules
+from jobqueue.schedule.schedules_table import Armed, Proposal, Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,16 +32,16 @@ log = get_logger(__name__)
 
 _LOOK_EVERY: Final = 1.0
 
-# Seconds in which any number of notifications lead to one look.
+# Seconds within which any number of notifications lead to one look.
 _PATIENCE: Final = 0.05
 
 _RELOAD_EVERY: Final = 300.0
 _SUCCESSES_EVERY: Final = 15.0
 
-# How often the thread looks whether it is to stop.
+# How often, in seconds, the thread looks whether it must stop.
 _GLANCE: Final = 0.5
 
-# A row that somebody else holds is asked for again after this, in seconds; so is one whose tick our clock was early for.
+# A row that somebody else holds is asked for again after so many seconds; so is one for whose tick our clock was early.
 _AGAIN: Final = 0.02
 
 # Schedules that one statement ticks: their rows stay locked until it ends.
@@ -50,7 +50,7 @@ _BATCH: Final = 100
 
 @dataclass(slots=True)
 class _Watched:
-    """A schedule of the database, and what it waits for; `rule` is None while it does not tick here."""
+    """A schedule of the database, and the tick it waits for. `rule` is None while it does not tick here."""
 
     schedule: Schedule
     rule: Rule | None
@@ -58,10 +58,10 @@ class _Watched:
 
 
 class Ticker(Loop):
-    """Ticks the schedules whose work this process can do: `serves(kind, payload)` says so.
+    """Ticks the schedules whose work this process can do, as `serves(schedule)` says.
 
-    With `entries` None it never schedules, and only passes on that the backend's settings are wanted, by `fetch_settings`.
-    `reread` gives other entries when the file has changed, and None while it has not; it is asked about once a second.
+    With `entries` None it never ticks; it only calls `fetch_settings` when somebody wants the backend's settings.
+    `reread`, called about once a second, gives other entries when the file has changed, and None while it has not.
     """
 
     name = "schedule"
@@ -111,7 +111,7 @@ class Ticker(Loop):
         self._looked_at = -1e9
 
     def now(self) -> datetime:
-        """The database's clock, as far as it is known here."""
+        """The database's clock, as this process last measured it."""
         at, measured = self._clock
         return at + timedelta(seconds=time.monotonic() - measured)
 
@@ -150,7 +150,7 @@ class Ticker(Loop):
         glance = self._schedules.look()
         answered = time.monotonic()
         self._looked_at = answered
-        # Half of the way there and back, at most: rather late than early.
+        # The clock was read half the way there and back ago: a tick is rather late than early.
         self._clock = (glance.now, asked + (answered - asked) / 2)
         return glance
 
@@ -187,13 +187,13 @@ class Ticker(Loop):
             return None
 
     def _arm(self) -> None:
-        """Have schedules that wait for nothing wait for their first tick from now on. Somebody may have been first."""
+        """Have schedules that wait for no tick wait for their next one. Another process may be first."""
         now, armed = self.now(), {}
         for name, each in self._watched.items():
             if each.rule is not None and each.waits_for is None:
                 tick = each.rule.next(now)
                 if tick is not None:
-                    armed[name] = (each.schedule.revision, tick)
+                    armed[name] = Armed(each.schedule.revision, tick)
         if not armed:
             return
         self._schedules.arm(armed)
@@ -201,7 +201,7 @@ class Ticker(Loop):
             self._move(schedule.name, schedule.revision, schedule.next_tick_at)
 
     def _move(self, name: str, revision: int | None, waits_for: datetime | None) -> None:
-        """Note what a schedule waits for now. One of another revision is forgotten until it is loaded again."""
+        """Note what a schedule waits for now. One of another revision does not tick until it is loaded again."""
         each = self._watched.get(name)
         if each is None:
             return
@@ -213,7 +213,7 @@ class Ticker(Loop):
             self._look_within(_PATIENCE)
 
     def _due(self) -> list[str]:
-        """Take what is due off the heap, at most a batch."""
+        """Take the schedules that are due off the heap, a batch at most."""
         due: list[str] = []
         now = self.now()
         while self._heap and self._heap[0][0] <= now and len(due) < _BATCH:
@@ -255,16 +255,16 @@ class Ticker(Loop):
 
     def _count_successes(self) -> None:
         gauge = self.meter.metrics.schedule_last_success_timestamp_seconds
-        for name, seconds, at in self._schedules.successes(self._counted_until):
-            gauge.labels(name).set(seconds)
-            self._counted_until = at if self._counted_until is None else max(at, self._counted_until)
+        for success in self._schedules.successes(self._counted_until):
+            gauge.labels(success.name).set(success.seconds)
+            self._counted_until = max(success.at, self._counted_until or success.at)
         self._counted_at = time.monotonic()
 
     def _sleep(self) -> None:
-        """Until the next look or tick is due, or a notification comes."""
+        """Sleep until the next look or tick is due, or a notification comes."""
         rest = min(_GLANCE, self._looked_at + _LOOK_EVERY - time.monotonic())
         if self._heap:
             rest = min(rest, (self._heap[0][0] - self.now()).total_seconds())
-        # The generator is run to its end: it holds the connection's lock until then.
+        # The generator must run to its end: it holds the connection's lock until then.
         if list(self.link.connection().notifies(timeout=max(0.0, rest), stop_after=1)):
             self._look_within(_PATIENCE)
