@@ -46,7 +46,7 @@ _GLANCE: Final = 1.0
 
 
 class Daemon:
-    """`jobqueue worker`: works on `queues` (all that are configured, when empty) until it is told to stop."""
+    """`jobqueue worker`: works on `queues`, or on all that are configured when it is empty, until it is told to stop."""
 
     def __init__(self, settings: Settings, queues: Sequence[str] = (), *, concurrency: int | None = None) -> None:
         """Raises ConfigurationError when a queue is unknown or its variables are missing."""
@@ -88,7 +88,7 @@ class Daemon:
         self._signals = 0
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT, then drain; returns the exit code. To be called in the main thread."""
+        """Work until SIGTERM or SIGINT, then drain; returns the exit code. Call it in the main thread."""
         signals = self._catch_signals()
         server = self._serve()
         try:
@@ -116,7 +116,7 @@ class Daemon:
         self._scheduler.close()
         log.info("stopped", finished=finished)
         if not finished:
-            # Handlers that did not notice the end run in threads that cannot be stopped; their jobs are released.
+            # Nothing can stop the threads of handlers that did not notice the end; their jobs are released.
             sys.stdout.flush()
             os._exit(code)
         return code
@@ -131,7 +131,7 @@ class Daemon:
         return self._leave(0, finished)
 
     def _catch_signals(self) -> socket.socket:
-        """Have the signals counted; returns what becomes readable when one arrives.
+        """Count signals from now on; returns a socket that becomes readable when one arrives.
 
         The handler takes no lock: it may interrupt the main thread while that holds one.
         """
@@ -172,7 +172,7 @@ class Daemon:
     def _watch(self, signals: socket.socket, server: HttpServer | None) -> int:
         """Wait for a signal, and answer systemd's watchdog while the loops turn; returns the exit code.
 
-        A process that cannot make progress, or that nobody can see any more, ends: its manager starts another.
+        A process that makes no progress, or whose HTTP server has ended, ends: its manager starts another.
         """
         interval = self._notifier.watchdog_interval
         answered_at = -1e9

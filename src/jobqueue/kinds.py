@@ -1,6 +1,6 @@
-"""The kinds of work that the queue `jobs` can do in this process, each with its handler.
+"""The kinds of work that this process can do for the queue `jobs`, each with its handler.
 
-This registry is the one switch: a kind that is in it is worked on and its schedules tick; one that is not is left alone.
+This registry is the one switch: the process works on the kinds in it and ticks their schedules, and leaves all others alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ log = get_logger(__name__)
 QUEUE: Final = "jobs"
 
 COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_until")
-"""What a handler finds in `job.columns`. `payload` is what JSON makes of it; the last four are None but for ticks."""
+"""What a handler finds in `job.columns`. `payload` is the parsed JSON; the last four are None unless the job is a tick's."""
 
 UNSERVED_SECONDS: Final = 60.0
+"""Seconds for which a job is put off whose kind is not served here."""
 
 KindHandler = Callable[[Job, Context], None]
-"""Does one job. What it raises is the job's outcome, as for any queue."""
+"""Does one job. Returning completes it; an exception decides otherwise, as for any queue."""
 
 
 def heartbeat(_job: Job, context: Context) -> None:
@@ -38,7 +39,7 @@ def heartbeat(_job: Job, context: Context) -> None:
 
 
 class Kinds:
-    """Kinds and their handlers. Fill it before the worker starts."""
+    """The kinds and their handlers. Fill it before the worker starts."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._handlers: dict[str, KindHandler] = {}
@@ -50,7 +51,7 @@ class Kinds:
     def register(
         self, kind: str, handler: KindHandler, *, when: Callable[[Mapping[str, Any]], bool] = lambda _payload: True
     ) -> None:
-        """Have jobs of `kind` done by `handler`; `when(payload)` tells which schedules of that kind can be served here.
+        """Have `handler` do jobs of `kind`; `when(payload)` tells which schedules of that kind can run here.
 
         Raises ValueError for a kind that is taken.
         """
@@ -69,7 +70,10 @@ class Kinds:
         return Queue(QUEUE, self.handle, columns=COLUMNS)
 
     def handle(self, job: Job, context: Context) -> None:
-        """Do one job. A kind that is not registered here is put off without a charge: another process may know it."""
+        """Do one job. One of a kind that is not registered is put off without a charge: another process may know it.
+
+        Raises Snooze then, and else what the handler raises.
+        """
         kind = str(job.columns["kind"])
         handler = self._handlers.get(kind)
         if handler is None:

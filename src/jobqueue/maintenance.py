@@ -1,4 +1,4 @@
-"""The kinds `webhook-retry`, `notification-expiry` and `data-archival`, and what they share with their endpoints."""
+"""The kinds `webhook-retry`, `notification-expiry` and `data-archival`, and the work that they share with their endpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobqueue.settings import Settings
 
 RUN_SECONDS: Final = 240.0
-"""How long one run of a job goes on. What is left then is taken up by the same job a moment later, behind those that waited."""
+"""How long one run of a job goes on, in seconds. The same job takes up what is left a moment later, behind those that waited."""
 
 _NEXT_RUN_SECONDS: Final = 1.0
 _BUSY_SECONDS: Final = 30.0
@@ -61,7 +61,7 @@ class Maintenance:
         with context.stage("archive"):
             archived = self.archival.run(_pace(context))
         if archived.refused is not None:
-            # Another process may be configured for it.
+            # Another process may have what is missing here.
             raise Retry(archived.refused)
         if archived.busy:
             raise Snooze(archived.message, _BUSY_SECONDS)
@@ -70,7 +70,7 @@ class Maintenance:
 
 
 def _pace(context: Context) -> Callable[[], bool]:
-    """What a run asks before each batch. Raises as Context.checkpoint does, and Interrupted when the worker is to stop."""
+    """Make what a run asks before each batch. It raises as Context.checkpoint does, and Interrupted when the worker drains."""
     until = time.monotonic() + RUN_SECONDS
 
     def proceed() -> bool:

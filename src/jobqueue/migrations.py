@@ -1,8 +1,8 @@
 """Brings a database to this version: numbered plain SQL, each file in a transaction of its own.
 
 Several processes may migrate at once: each transaction takes an advisory lock that ends with it (a session's lock would
-not survive a transaction pooler) and looks again at what has been applied. A file is recorded with its checksum; one
-that was changed after it was applied stops everything, because nobody can tell then what the database holds.
+not survive a transaction pooler) and looks again at what has been applied. Each file is recorded with its checksum. A file
+that was changed after it was applied stops everything, because then nobody can tell what the database holds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import IsolationLevel, errors
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 _LOCK = 0x6A6F6271_75657565  # "jobqueue"
 
-# A migration that has to wait for somebody's lock makes everybody else wait behind it: give up soon and come back.
+# A migration that waits for somebody's lock makes everybody else wait behind it: it gives up soon and comes back.
 _LOCK_TIMEOUT_MS = 3_000
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE = 0.5
@@ -44,12 +44,12 @@ CREATE TABLE IF NOT EXISTS jobqueue.migrations (
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this version; the message says why and what to do."""
+    """The database cannot be brought to this version. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of sql/: `version` from its number, `sql` its text, `checksum` the SHA-256 of it in hex."""
+    """One file of sql/: its number is the `version`, its text the `sql`, the SHA-256 of that in hex the `checksum`."""
 
     version: int
     name: str
@@ -57,9 +57,16 @@ class Migration:
     checksum: str
 
 
+class _Applied(NamedTuple):
+    """A migration as the database's history has it."""
+
+    name: str
+    checksum: str
+
+
 def _folder() -> Traversable:
     packaged = files("jobqueue") / "migrations"
-    # A checkout that is run in place has the files where the wheel takes them from.
+    # A checkout that runs in place has the files where the wheel takes them from.
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "sql"
 
 
@@ -74,14 +81,14 @@ def load() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-def _applied(connection: psycopg.Connection[Any]) -> dict[int, tuple[str, str]]:
+def _applied(connection: psycopg.Connection[Any]) -> dict[int, _Applied]:
     if connection.execute("SELECT to_regclass('jobqueue.migrations')").fetchone() == (None,):
         return {}
     rows = connection.execute("SELECT version, name, checksum FROM jobqueue.migrations").fetchall()
-    return {version: (name, checksum) for version, name, checksum in rows}
+    return {version: _Applied(name, checksum) for version, name, checksum in rows}
 
 
-def _check(migrations: list[Migration], applied: dict[int, tuple[str, str]]) -> list[Migration]:
+def _check(migrations: list[Migration], applied: dict[int, _Applied]) -> list[Migration]:
     known = {migration.version: migration for migration in migrations}
     for version, (name, checksum) in sorted(applied.items()):
         migration = known.get(version)
@@ -99,7 +106,7 @@ def _check(migrations: list[Migration], applied: dict[int, tuple[str, str]]) -> 
 
 
 def pending(conninfo: str) -> list[Migration]:
-    """Migrations that the database lacks, in order.
+    """The migrations that the database lacks, in order.
 
     Raises MigrationError when its history does not fit this version, psycopg.OperationalError when it cannot be reached.
     """
@@ -108,7 +115,7 @@ def pending(conninfo: str) -> list[Migration]:
 
 
 def migrate(conninfo: str) -> list[Migration]:
-    """Apply what is missing; returns what this call applied. Safe with several at once.
+    """Apply the migrations that are missing; returns those that this call applied. Several may do so at once.
 
     Raises MigrationError when the history does not fit or a file fails (nothing of that file is then applied), and
     psycopg.OperationalError when the database cannot be reached.
@@ -122,7 +129,7 @@ def migrate(conninfo: str) -> list[Migration]:
 
 
 def _apply(conninfo: str, migration: Migration) -> bool:
-    """Apply one file unless somebody has, as soon as the tables that it needs are free; returns whether this call did."""
+    """Apply one file unless somebody has, once the tables that it needs are free; returns whether this call did."""
 
     def warn(state: RetryCallState) -> None:
         if state.outcome is not None:
@@ -163,7 +170,7 @@ def _apply_now(conninfo: str, migration: Migration) -> bool:
         if migration not in _check(load(), _applied(connection)):
             return False
         connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
-        # A role's own limit is meant for its queries: completing a large table takes what it takes.
+        # A role's own limit is meant for its queries: to complete a large table takes as long as it takes.
         connection.execute(b"SET LOCAL statement_timeout = 0")
         connection.execute(migration.sql.encode())
         connection.execute(

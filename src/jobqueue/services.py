@@ -1,4 +1,4 @@
-"""What the handlers work with, made from the settings once a process, and the queues that it can serve with them."""
+"""What the handlers work with, made from the settings once a process; and the queues that the process can serve with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Media:
     """Clients of the origin and the object store, and the memory budget, shared by all jobs of the process."""
 
     def __init__(self, settings: Settings, metrics: Metrics, concurrency: int) -> None:
-        """Raises ConfigurationError that lists the variables that are missing."""
+        """Raises ConfigurationError that lists the missing variables."""
         media = settings.require_media()
         self._origin = OriginClient(
             media.raid_pub_endpoint,
@@ -66,8 +66,8 @@ class _Media:
             max_pixels=settings.max_source_pixels,
             concurrency=2 * concurrency,
         )
-        # Artifacts have clients of their own: their retries must not use up those of pictures. Twice the connections of
-        # one artifact, because a run for a scheduler may be beside the worker's own.
+        # Artifacts have clients of their own: their retries must not use up those of pictures. They have twice the connections of
+        # one artifact, because a run for a scheduler may go on beside the worker's own.
         self._artifact_source = OriginRanges(
             media.raid_pub_endpoint, media.raid_publisher_secret.first, pool_size=2 * READERS
         )
@@ -128,10 +128,10 @@ class _Media:
 
 
 class Services:
-    """What all jobs of the process share. Without the variables of media it can serve webhooks and `jobs`."""
+    """What all jobs of the process share. Without the variables of media, the process can serve webhooks and `jobs`."""
 
     def __init__(self, settings: Settings, metrics: Metrics, concurrency: int, kinds: Kinds) -> None:
-        """Raises ConfigurationError that lists the variables that are missing, when some of those of media are set."""
+        """Raises ConfigurationError that lists the missing variables, when some of those of media are set."""
         self._media = _Media(settings, metrics, concurrency) if settings.has_media else None
         self._webhooks = Webhooks(
             Guard(settings.webhook_allowed_cidrs, allow_http=settings.webhook_allow_http),
@@ -157,8 +157,8 @@ class Services:
         """The queues named in `wanted`, all of them when it is empty.
 
         Raises ConfigurationError for a name that nobody serves, and when media's variables are missing for one that needs
-        them. That holds for all of them together too: a worker that left publishing out without a word would be found
-        out by its customers.
+        them. It does so for all of them together too: if a worker left publishing out without a word, customers would be the
+        first to notice.
         """
         if self._media is None and not (wanted and set(wanted) <= {JOBS, WEBHOOKS}):
             self._settings.require_media()

@@ -1,1 +1,1 @@
-"""What the process answers over HTTP: health, readiness, metrics, and the routes that others add."""
+"""HTTP: the process answers about its health, readiness and metrics, and serves other people's schedulers and the backend."""

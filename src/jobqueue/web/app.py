@@ -1,4 +1,4 @@
-"""The application: health, readiness, metrics and the routes it is given, behind limits that hold for all of them."""
+"""The application: health, readiness, metrics and the routes that it is given, all behind the same limits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Build the application: `GET /healthz`, `/readyz` and `/metrics`, then `routes`.
 
-    Bodies over 64 KiB are answered 413 wherever they go, and an endpoint that raises is logged and answered 500.
+    Whatever the route, a body over 64 KiB is answered 413, and an endpoint that raises is logged and answered 500.
     """
-    # Threads of their own, so that slow endpoints, which use the common ones, cannot make the process look dead.
+    # These have threads of their own: slow endpoints, which use the common ones, cannot make the process look dead.
     threads = CapacityLimiter(4)
 
     async def healthz(_request: Request) -> Response:
@@ -50,7 +50,7 @@ def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = (
         middleware=[Middleware(ErrorGuard), Middleware(RequestLimits)],
         exception_handlers={HTTPException: _refuse},
     )
-    # A redirect would be built from whatever Host header the client sent.
+    # A redirect would go to whatever Host header the client sent.
     app.router.redirect_slashes = False
     return app
 

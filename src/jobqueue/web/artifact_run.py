@@ -1,4 +1,4 @@
-"""Endpoints for other people's schedulers: each does a bounded piece of work while its caller waits."""
+"""`POST /delivery/admin/run-artifact-worker`: a scheduler has artifacts built, and waits while a bounded run does so."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CALLS_PER_MINUTE: Final = 12
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _MOST_CLIENTS: Final = 10_000
-# Calls wait for one another; each holds a thread of its own, so that the endpoints of others are not kept waiting.
+# Calls wait for one another. Each holds a thread of this endpoint, so that other endpoints do not wait.
 _THREADS: Final = 64
 
 
 class RateLimit:
-    """At most `calls` in any `seconds`, for each client. What it remembers is bounded by the number of clients."""
+    """Admits at most `calls` in any `seconds` for each client. It remembers a limited number of clients."""
 
     def __init__(
         self, calls: int = CALLS_PER_MINUTE, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
@@ -51,11 +51,11 @@ class RateLimit:
         self._admitted: dict[str, deque[float]] = {}
 
     def wait_for(self, client: str) -> float:
-        """0 when the client may call now, and then that call counts; else the seconds until it may."""
+        """Count a call and return 0; or, where the client may not call now, return the seconds until it may."""
         client = _network(client)
         with self._lock:
             now = self._clock()
-            # The client is put last: the dictionary is in order of the last call.
+            # The client goes last: the dictionary is in the order of last calls.
             times = self._admitted.pop(client, deque())
             while times and times[0] <= now - self._seconds:
                 times.popleft()
@@ -72,7 +72,7 @@ def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLim
     """`POST /delivery/admin/run-artifact-worker`: calls `run` for whoever sends `secret` as X-CRON-SECRET.
 
     Without a secret, with a wrong one, and when none is configured, the answer is that of a path that does not exist,
-    after the same work. Past 12 calls a minute a client is answered 429, whatever it sends.
+    after the same work. A client's calls past 12 a minute are answered 429, whatever it sends.
     """
     limit = limit or RateLimit()
     threads = CapacityLimiter(_THREADS)
@@ -104,7 +104,7 @@ def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLim
 
 
 def _network(client: str) -> str:
-    """What counts as one client: an address; of version 6 the /64 that one subscriber has at least."""
+    """What counts as one client: an address, or in version 6 its /64, which every subscriber has at least."""
     try:
         address = ip_address(client.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
 """Whether the process can make progress, and whether it is ready: named checks, each of which may say why not.
 
-Liveness decides whether the process is killed, so its checks look at this process only: restarting does not mend a
-database, and a process that is draining must be left alone. Readiness may ask others.
+Liveness decides whether the process is killed, so its checks look at this process only: a restart mends no
+database, and a process that drains must be left alone. Readiness may ask others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobqueue.observe.logging import get_logger
 log = get_logger(__name__)
 
 Check = Callable[[], str | None]
-"""Gives None when all is well, or else a short reason. The reason is public: it holds no address and no secret."""
+"""Gives None when all is well, else a short reason. Reasons are public: they hold no address and no secret."""
 
 CACHE_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 2.0
@@ -25,13 +25,13 @@ TIMEOUT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The answer of several checks: for each its reason, or None where all is well."""
+    """What several checks said: for each its reason, None where all is well."""
 
     checks: dict[str, str | None]
 
     @property
     def ok(self) -> bool:
-        """Whether no check has a reason against it."""
+        """Whether all is well with every check."""
         return all(reason is None for reason in self.checks.values())
 
 
@@ -39,7 +39,7 @@ class Health:
     """Holds the checks of a process. Safe to ask from any thread, as often as one likes.
 
     An answer is kept for `cache_seconds`. A check that raises has failed, and so has one that takes longer than
-    `timeout_seconds`; the latter is not started again before it has come back.
+    `timeout_seconds`, which does not start again before it has come back.
     """
 
     def __init__(self, *, cache_seconds: float = CACHE_SECONDS, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
@@ -71,7 +71,7 @@ class Health:
 
 
 def recent_beat(last_beat: Callable[[], float], within: float) -> Check:
-    """Give a check that fails when `last_beat`, a time of time.monotonic(), lies more than `within` seconds back."""
+    """Make a check that fails when `last_beat()`, a time of time.monotonic(), lies more than `within` seconds back."""
 
     def check() -> str | None:
         silence = time.monotonic() - last_beat()
@@ -81,7 +81,7 @@ def recent_beat(last_beat: Callable[[], float], within: float) -> Check:
 
 
 class _CheckRunner:
-    """Runs one check in a thread of its own, one run at a time."""
+    """Runs one check, each time in a new thread, one at a time."""
 
     def __init__(self, name: str, check: Check) -> None:
         self.name = name
@@ -94,7 +94,7 @@ class _CheckRunner:
         self._reported: str | None = None
 
     def start(self, cache_seconds: float) -> None:
-        """Begin a run, unless one is under way or the last one is recent enough."""
+        """Begin a run, unless one is under way or the last answer is recent enough."""
         now = time.monotonic()
         with self._changed:
             if self._running or (self._finished_at is not None and now - self._finished_at < cache_seconds):
@@ -104,7 +104,7 @@ class _CheckRunner:
         threading.Thread(target=self._run, name=f"check-{self.name}", daemon=True).start()
 
     def result(self, timeout_seconds: float) -> str | None:
-        """Wait for the run under way, no longer than until it is `timeout_seconds` old, and give the reason it found."""
+        """Wait for the run under way until it is `timeout_seconds` old, and return the reason that it gave."""
         with self._changed:
             left = self._started_at + timeout_seconds - time.monotonic()
             done = self._changed.wait_for(lambda: not self._running, timeout=max(0.0, left))
@@ -121,7 +121,7 @@ class _CheckRunner:
         try:
             reason = self._check()
         except Exception as error:  # noqa: BLE001 - the boundary: whatever a check raises is its answer
-            # Only the type is public; the message may name hosts and users.
+            # Only the type is public: the message may name hosts and users.
             log.warning("health_check_raised", check=self.name, error=error)
             reason = f"the check raised {type(error).__name__}"
         with self._changed:

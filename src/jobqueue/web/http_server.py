@@ -25,7 +25,7 @@ IDLE_SECONDS: Final = 10.0
 """Seconds that a connection may stay without a complete request."""
 
 CONNECTION_LIMIT: Final = 256
-"""Connections beyond which requests are answered 503."""
+"""Connections that are served; with more, requests are answered 503."""
 
 _START_SECONDS: Final = 10.0
 _CANCEL_SECONDS: Final = 1.0
@@ -42,9 +42,10 @@ class HttpServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start serving; return when connections are accepted.
+        """Start serving; returns when it accepts connections.
 
-        Raises ConfigurationError when the address cannot be listened on, for example because the port is taken.
+        Raises ConfigurationError when the address cannot be listened on, for example because the port is taken, and RuntimeError
+        when the server does not start within 10 seconds.
         """
         if self._server is not None:
             raise RuntimeError("the server was started before")
@@ -61,12 +62,12 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; before `start`, the one asked for."""
+        """The port that the server listens on; before `start`, the one asked for."""
         return self._port
 
     @property
     def alive(self) -> bool:
-        """Whether the server is serving: false before `start`, after `stop`, and when its thread has died."""
+        """Whether the server serves: not before `start`, nor after `stop` or the death of its thread."""
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -85,7 +86,7 @@ class HttpServer:
         try:
             server.run(sockets=[listener])
         except Exception:
-            # The thread ends here; whoever asks `alive` learns of it.
+            # The thread ends here; `alive` tells.
             log.exception("http_server_failed")
         finally:
             listener.close()
@@ -104,9 +105,9 @@ class _UvicornServer(uvicorn.Server):
         self.settled.set()
 
     def cancel_requests(self) -> None:
-        """End what is in flight, from any thread: uvicorn's own time limit for this is in whole seconds and fixed."""
+        """End the requests in flight. Any thread may call this: uvicorn's own limit is fixed at the start, in whole seconds."""
         if self._loop is not None:
-            # The loop may have come to its end by itself just now.
+            # The loop may have ended by itself just now.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._cancel_tasks)
 
@@ -116,14 +117,14 @@ class _UvicornServer(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection that brings no complete request in time; uvicorn itself waits for ever for the first one."""
+    """Closes a connection that brings no complete request in time; uvicorn itself waits forever for the first one."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does this only for sockets that name their protocol, which accepted ones do not: a second request on a
-        # kept connection would wait 40 ms for the client's acknowledgement.
+        # asyncio does this only for sockets that name their protocol, and accepted ones do not. Without it, a second request
+        # on a kept connection waits 40 ms for the client's acknowledgement.
         accepted: socket.socket = transport.get_extra_info("socket")
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._expect_request()
@@ -158,7 +159,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Client addresses are those of the socket, whatever headers claim.
+        # A client's address is that of the socket, whatever headers claim.
         proxy_headers=False,
         h11_max_incomplete_event_size=HEADER_LIMIT,
         limit_concurrency=CONNECTION_LIMIT,

@@ -1,7 +1,7 @@
 """`POST /api/workers/webhookRetry`, `notificationExpiry` and `dataArchival`, for an external cron.
 
-Each does one run, bounded in time, of what the schedule of the same purpose does. A batch that is under way when the answer is due
-goes on in the background: it is a transaction of its own, or recorded so that the next run finishes it.
+Each makes one run, bounded in time, of the work that the schedule of the same purpose does. A batch that is under way when the
+answer is due goes on in the background: it is a transaction of its own, or recorded so that the next run finishes it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 RUN_SECONDS: Final = 18.0
-"""How long a run begins batches."""
+"""How long a run begins batches, in seconds."""
 
-# Calls that wait; each holds a thread of its own, so that the endpoints of others are not kept waiting.
+# Calls that may wait at once. Each holds a thread of these endpoints, so that other endpoints do not wait.
 _THREADS: Final = 16
 
 
 class _Progress(Protocol):
-    """What a run has done so far; `more` when it was not all there was."""
+    """What a run has done so far; `more` says that there is more to do."""
 
     more: bool
 
@@ -58,7 +58,7 @@ def bounded(
     run_seconds: float = RUN_SECONDS,
     answer_seconds: float = ANSWER_SECONDS,
 ) -> BoundedRun[Done]:
-    """Runs of one kind of maintenance, a batch at a time; one that is answered before its end says that there is more."""
+    """The BoundedRun of one kind of maintenance. A run that is answered before its end says that there is more to do."""
 
     def work(proceed: Proceed, done: Done) -> None:
         try:
@@ -88,7 +88,7 @@ class MaintenanceRuns:
 
 
 def maintenance_routes(runs: MaintenanceRuns, key: Secret | None) -> list[Route]:
-    """The three routes. Without a key, with a wrong one, and when none is configured, the answer is 401, alike in all ways."""
+    """The three routes. Without a key, with a wrong one, and when none is configured, the answer is the same 401."""
     wanted = expected(key)
     threads = CapacityLimiter(_THREADS)
 
@@ -99,7 +99,7 @@ def maintenance_routes(runs: MaintenanceRuns, key: Secret | None) -> list[Route]
                     "maintenance_call_auth_failed", endpoint=name, client=client_of(request), configured=key is not None
                 )
                 return answer(401, {"error": "Unauthorized"})
-            # Read to its end, so that one that is too large is refused before anything is done.
+            # The body is read to its end first: one that is too large is refused before anything is done.
             await request.body()
             began = time.monotonic()
             try:

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the three endpoints for an external cron, described for machines."""
+"""`GET /openapi.json`: describes the three endpoints of maintenance for machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH: Final = "/openapi.json"
 
 _COUNT: Final = {"type": "integer", "minimum": 0}
 
-# For each endpoint: what it does, and what its answer holds besides the message.
+# For each endpoint: what it does, and the fields of its answer beside the message.
 _WORKERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "webhookRetry": ("Hand webhook deliveries that are past their time to the workers", {"retried": _COUNT}),
     "notificationExpiry": ("Expire notifications that are past their time", {"expired": _COUNT}),

@@ -1,4 +1,4 @@
-"""What holds for every request: how large it may be, how long it may take to arrive, and what becomes of a fault."""
+"""The limits of every request: how large it may be, and how long it may take to arrive; and the answer to a fault."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 HEADER_LIMIT: Final = 16 * 1024
-"""Bytes of a request's headers together."""
+"""Bytes of all headers of a request together."""
 
 BODY_LIMIT: Final = 64 * 1024
-"""Bytes of a request's body that are read."""
+"""Bytes that a request's body may have."""
 
 BODY_SECONDS: Final = 10.0
-"""Seconds that a body may take to arrive, counted from the first read."""
+"""Seconds that a body may take to arrive, from the first read on."""
 
 _DISCARDED_BYTES: Final = 1024 * 1024
 _DISCARD_SECONDS: Final = 2.0
 
 
 class ErrorGuard:
-    """Answers 500 without details when an endpoint raises, and logs what it raised."""
+    """Answers 500 without details when an endpoint raises, and logs the exception."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,7 +50,7 @@ class ErrorGuard:
             log.debug("http_client_went_away", method=scope.get("method"), path=scope.get("path"))
         except Exception as error:
             if started.happened:
-                # Half an answer is out: only breaking the connection tells the client.
+                # Half an answer is out: only a broken connection tells the client.
                 raise
             log.error("http_request_failed", method=scope.get("method"), path=scope.get("path"), exc_info=error)
             await _answer(500, "Internal server error", scope, receive, send)
@@ -65,7 +65,7 @@ class RequestLimits:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application on a body that is counted while it is read."""
+        """Run the application, counting the body while it is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -87,7 +87,7 @@ class RequestLimits:
         async def counted() -> Message:
             nonlocal seen, complete, deadline
             if complete:
-                # What comes now is the news that the client went away, which takes as long as the answer does.
+                # Only the news that the client went away can come now, and that may take as long as the answer does.
                 return await receive()
             deadline = deadline or time.monotonic() + self._seconds
             try:
@@ -119,7 +119,7 @@ class _RefusedError(Exception):
 
 
 class _Started:
-    """Passes messages on and remembers whether an answer has begun."""
+    """Passes messages on, and remembers whether an answer has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -131,7 +131,7 @@ class _Started:
 
 
 async def _discard(receive: Receive) -> None:
-    """Read a refused body to its end, within bounds: a client in the middle of sending would see a reset and no answer."""
+    """Read a refused body to its end, within bounds: a client that still sends would see a reset and no answer."""
     seen = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DISCARD_SECONDS):
@@ -143,6 +143,6 @@ async def _discard(receive: Receive) -> None:
 
 
 async def _answer(status: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
-    # The rest of the body is not read: the connection cannot carry another request.
+    # Nobody reads the rest of the body: the connection cannot carry another request.
     headers = {"Cache-Control": "no-store", "Connection": "close"}
     await JSONResponse({"error": reason}, status, headers)(scope, receive, send)

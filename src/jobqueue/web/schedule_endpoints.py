@@ -1,6 +1,7 @@
-"""`POST /cron/{schedule}` for an external cron, and `POST /webhook/settings-changed` for the backend.
+"""`POST /cron/{schedule}`: an external cron has a schedule run now. `POST /webhook/settings-changed`: the backend says that its
+settings for schedules have changed.
 
-Neither trusts a body: the one says which schedule by its path, the other only that it is worth asking the backend again.
+Neither heeds a body: the path names the schedule, and the settings themselves come from the backend.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Connections to the database that these endpoints may hold at once, and the seconds that a statement may take.
+# Connections to the database that these endpoints may hold at once, and seconds that a statement may take.
 _CALLS: Final = 2
 _SECONDS: Final = 5
 
-# A definition may change between reading it and asking for a run; not again and again.
+# A definition may change between reading it and asking for a run, but hardly again and again.
 _ATTEMPTS: Final = 3
+
+
+_LIMIT: Final = b"SELECT set_config('statement_timeout', %(limit)s, true), set_config('lock_timeout', %(limit)s, true)"
 
 
 class Said(NamedTuple):
@@ -53,23 +57,20 @@ _CHANGED: Final = Said(503, {"error": "The schedule is being changed"})
 
 
 class _Connection:
-    """One connection for one call, as `Schedules` wants it."""
+    """The connection of one call, with limits on each statement, as `Schedules` needs it."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with self._connection.transaction():
-            self._connection.execute(
-                b"SELECT set_config('statement_timeout', %(t)s, true), set_config('lock_timeout', %(t)s, true)",
-                {"t": f"{_SECONDS}s"},
-            )
+            self._connection.execute(_LIMIT, {"limit": f"{_SECONDS}s"})
             cursor = self._connection.execute(query, params)
             return cursor.fetchall() if cursor.description else []
 
 
 def schedule_routes(settings: Settings, kinds: Kinds) -> list[Route]:
-    """The routes to give to the application. `kinds` tells which schedules can run in this deployment."""
+    """The two routes. `kinds` tells which schedules can run in this deployment."""
     endpoints = _Endpoints(settings, kinds)
     return [
         Route("/cron/{schedule}", endpoints.cron, methods=["POST"]),
@@ -91,7 +92,7 @@ class _Endpoints:
         if not self._key.matches(bearer_of(request)):
             log.warning("schedule_call_auth_failed", client=client_of(request))
             return answer(401, {"error": "Unauthorized"})
-        # Read to its end, so that one that is too large is refused before anything is done.
+        # The body is read to its end first: one that is too large is refused before anything is done.
         await request.body()
         name = request.path_params["schedule"]
         if not NAME.fullmatch(name):
@@ -156,7 +157,7 @@ class _Endpoints:
         def run() -> Said:
             try:
                 with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-                    # Another call's tick must be seen by one that waited for it, whatever the database's default is.
+                    # A call that waited for another must see its tick, whatever the database's default is.
                     connection.isolation_level = IsolationLevel.READ_COMMITTED
                     return work(Schedules(_Connection(connection)))
             except psycopg.OperationalError as error:
