@@ -1,4 +1,4 @@
-"""The loops of one process: that nothing holds them for ever."""
+"""The loops of one process: that nothing holds them forever."""
 
 from __future__ import annotations
 
