@@ -143,6 +143,23 @@ def packages(drawn: dict[str, frozenset[str]], parent: str) -> dict[str, frozens
     return {here: frozenset(there) for here, there in result.items()}
 
 
+def passed_over() -> set[tuple[str, str]]:
+    """Arrows that .importlinter leaves out when it looks for circles between packages."""
+    parser = ConfigParser()
+    parser.read(ROOT / ".importlinter")
+    lines = parser["importlinter:contract:circles"].get("ignore_imports", "").split("\n")
+    pairs = [line.split("->") for line in lines if line.strip()]
+    return {(importer.strip(), target.strip()) for importer, target in pairs}
+
+
+def without(drawn: dict[str, frozenset[str]], left_out: set[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """The arrows but for those left out."""
+    return {
+        importer: frozenset(target for target in targets if (importer, target) not in left_out)
+        for importer, targets in drawn.items()
+    }
+
+
 def _strongly_connected(drawn: dict[str, frozenset[str]]) -> list[list[str]]:
     """Tarjan's algorithm; the graph is shallow enough for plain recursion."""
     index: dict[str, int] = {}
