@@ -9,7 +9,6 @@ LONG = 300
 WHY = {
     "src/jobqueue/kernel/claiming/claimer.py": "the one loop that claims: its turns share the sources, the room and who runs alone",
     "src/jobqueue/kernel/worker.py": "starts the loops in order and stops them in order; each half is wrong without the other",
-    "src/jobqueue/observe/logging.py": "a logger and the two forms of its line, which nobody uses apart",
     "tests/kernel/database/test_prepared.py": "the driver's way and ours side by side: every value, answer and error on both",
     "tests/kernel/running/test_completer.py": "every outcome of a handler, alone, in a batch, and of a lease that is lost",
     "tests/kernel/test_adopt.py": "one function of SQL and the tables that it is asked to adopt",
