@@ -14,20 +14,28 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jobqueue.daemon import Daemon
 from jobqueue.errors import Permanent, Retry, Snooze
 from jobqueue.settings import load_settings
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import psycopg
 
     from jobqueue.kernel import Context, Job
+    from jobqueue.kernel.job import LeasedJob
 
 KIND = "chaos"
 
 _PR_SET_PDEATHSIG = 1
+
+
+def _token(job: Job) -> UUID:
+    """The token of the lease that the job is held under, which is no handler's business but this one's."""
+    return cast("LeasedJob", job).token
 
 
 class Handler:
@@ -46,11 +54,11 @@ class Handler:
         self._note("ended", job)
 
     def _note(self, what: str, job: Job) -> None:
-        os.write(self._executions, f"{what} {job.id} {job.token} {job.attempt}\n".encode())
+        os.write(self._executions, f"{what} {job.id} {cast('LeasedJob', job).token} {job.attempt}\n".encode())
 
     def _work(self, how: str, job: Job, context: Context) -> None:
         def effect(cursor: psycopg.Cursor[Any]) -> None:
-            cursor.execute("INSERT INTO chaos.effects (job_id, token) VALUES (%s, %s)", [job.id, job.token])
+            cursor.execute("INSERT INTO chaos.effects (job_id, token) VALUES (%s, %s)", [job.id, _token(job)])
 
         match how:
             case "return":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jobqueue.kernel import Backoff, Context, Job, Queue, Worker, WorkerOptions
 from jobqueue.observe.logging import configure_logging, get_logger
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.job import LeasedJob
 
 log = get_logger(__name__)
 
@@ -35,7 +36,7 @@ def handle(job: Job, context: Context) -> None:
         time.sleep(0.05)
 
     def effect(cursor: psycopg.Cursor[Any]) -> None:
-        cursor.execute("INSERT INTO effects (job_id, token) VALUES (%s, %s)", [job.id, job.token])
+        cursor.execute("INSERT INTO effects (job_id, token) VALUES (%s, %s)", [job.id, cast("LeasedJob", job).token])
         if held := payload.get("held"):
             cursor.execute("SELECT pg_sleep(%s)", [held])
 

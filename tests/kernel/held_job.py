@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.helpers import Rig
 
-    from jobqueue.kernel import Job
+    from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.running.transactions import Transactions
 
 Connection = psycopg.Connection[Any]
@@ -26,7 +26,7 @@ Cursor = psycopg.Cursor[Any]
 class Held:
     """One job that is held, and its context."""
 
-    def __init__(self, rig: Rig, job: Job, transactions: Transactions) -> None:
+    def __init__(self, rig: Rig, job: LeasedJob, transactions: Transactions) -> None:
         self.rig = rig
         self.job = job
         self.transactions = transactions

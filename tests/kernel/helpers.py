@@ -25,7 +25,8 @@ from jobqueue.observe.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobqueue.kernel import Handler, Job
+    from jobqueue.kernel import Handler
+    from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.running.outcome import Verb
 
 Row = dict[str, Any]
@@ -97,13 +98,15 @@ class Rig:
     def store(self, queue: str = "jobs", columns: tuple[str, ...] = ()) -> Store:
         return Store(describe(self.link, queue), columns)
 
-    def claim(self, limit: int = 100, *, queue: str = "jobs", lease: float = 60.0, worker: str = "w") -> list[Job]:
+    def claim(
+        self, limit: int = 100, *, queue: str = "jobs", lease: float = 60.0, worker: str = "w"
+    ) -> list[LeasedJob]:
         """Lease due jobs of every lane from the beginning, without a claimer."""
-        return [job for _, job in self.claim_from(0, limit, queue=queue, lease=lease, worker=worker)]
+        return self.claim_from(0, limit, queue=queue, lease=lease, worker=worker)
 
     def claim_from(
         self, floor: int, limit: int = 100, *, queue: str = "jobs", lease: float = 60.0, worker: str = "w"
-    ) -> list[tuple[int, Job]]:
+    ) -> list[LeasedJob]:
         store = self.store(queue)
         priorities = self.sql.execute(
             f"SELECT DISTINCT priority FROM {store.description.table} ORDER BY 1 DESC".encode()
@@ -144,7 +147,7 @@ class Engine:
 
     def __init__(self, rig: Rig, queues: Sequence[Queue], size: int, lease: float, poll: float) -> None:
         self.rig = rig
-        self.begun: list[Job] = []
+        self.begun: list[LeasedJob] = []
         self.pool = Pool(size, self._run, lambda: None)
         self.leases = Leases(lease)
         self.metrics = Metrics()
@@ -163,13 +166,13 @@ class Engine:
     def _eased(self) -> None:
         self.claimer.room.eased()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: LeasedJob) -> None:
         end = self._ends.setdefault(id(job), threading.Event())
         self.begun.append(job)
         end.wait()
         self.claimer.room.ended(job.queue)
 
-    def turn(self, times: int = 1) -> list[Job]:
+    def turn(self, times: int = 1) -> list[LeasedJob]:
         """Turn the claimer; returns the jobs begun by that, in order."""
         before = len(self.begun)
         in_flight = self.pool.in_flight
@@ -178,7 +181,7 @@ class Engine:
         eventually(lambda: len(self.begun) - before >= self.pool.in_flight - in_flight, interval=0.001)
         return self.begun[before:]
 
-    def end(self, *jobs: Job, verb: Verb = "complete", error: str | None = None, delay: float = 0.0) -> None:
+    def end(self, *jobs: LeasedJob, verb: Verb = "complete", error: str | None = None, delay: float = 0.0) -> None:
         """Let the threads of these jobs go, and give their outcomes to the completer."""
         running = self.pool.in_flight
         for job in jobs:
@@ -191,7 +194,7 @@ class Engine:
         self.end(*(job for job in self.begun if not self._ends[id(job)].is_set()), verb=verb)
         self.completer.turn()
 
-    def work_off(self) -> list[Job]:
+    def work_off(self) -> list[LeasedJob]:
         """Claim and complete until there is nothing left; returns the jobs in the order in which they began."""
         before = len(self.begun)
         while self.turn(3):

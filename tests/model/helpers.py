@@ -18,7 +18,7 @@ from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.database.store import Store, describe
 
 if TYPE_CHECKING:
-    from jobqueue.kernel import Job as Leased
+    from jobqueue.kernel.job import LeasedJob as Leased
 
 Row = dict[str, Any]
 
@@ -80,7 +80,7 @@ class Worker:
     lanes: dict[str, Lanes] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
 
-    def claim(self, queue: Queue, limit: int) -> list[tuple[int, Leased]]:
+    def claim(self, queue: Queue, limit: int) -> list[Leased]:
         """Claim as the claimer does: from the fast floors, which then rise."""
         lanes = self.lanes[queue.name]
         known = lanes.claim_from()
@@ -88,8 +88,8 @@ class Worker:
             return []
         leased = queue.store.claim(self.link, known, limit, uuid4(), self.name, LEASE)
         first: dict[int, int] = {}
-        for position, job in leased:
-            first.setdefault(job.priority, position)
+        for job in leased:
+            first.setdefault(job.priority, job.position)
         for priority, position in first.items():
             lanes.claimed(priority, position)
         return leased
@@ -127,14 +127,14 @@ class Worker:
         connection.execute("BEGIN")
         try:
             for _ in range(_TURNS):
-                batch = [job for _, job in trial.claim(queue, size)]
+                batch = trial.claim(queue, size)
                 leased += batch
                 if len(batch) == size:
                     continue
                 trial.mark(queue)
                 news, suspects = trial.survey(queue)
                 while suspects and (one := queue.store.claim_suspect(self.link, uuid4(), self.name, LEASE)):
-                    leased.append(one[0][1])
+                    leased.append(one[0])
                 if not news:
                     return leased
             raise AssertionError("the worker turns round and round")

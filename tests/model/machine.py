@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.model.helpers import Ground, Queue
 
-    from jobqueue.kernel import Job as Leased
+    from jobqueue.kernel.job import LeasedJob as Leased
 
 DATA = st.data()
 WORKERS = st.integers(0, 2)

@@ -18,8 +18,8 @@ from psycopg.rows import dict_row
 from tests.model.model import NOW, Job, Model
 from tests.model.stepping import Actor, Stage, begin, commit, orders
 
-from jobqueue.kernel import Job as Leased
 from jobqueue.kernel.database.store import Store, describe
+from jobqueue.kernel.job import LeasedJob as Leased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ HORIZON = datetime.now(UTC) + timedelta(hours=12)
 
 # The lease under which the job is held when a play begins.
 HELD = UUID(int=1)
-HOLDER = Leased("jobs", 0, HELD, 5, 0, 5, 0, 0.0, {}, 0.0)
+HOLDER = Leased("jobs", 0, 5, 0, 5, 0.0, {}, HELD, 1, 0, 0.0)
 
 # What a play begins with: the job as it was inserted, and whether it was claimed since. The lease has run out.
 SITUATIONS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from tests.model.machine import DATA, DELAYS, SIZES, WORKERS, Machine, deliverab
 if TYPE_CHECKING:
     from tests.model.model import Job
 
-    from jobqueue.kernel import Job as Leased
+    from jobqueue.kernel.job import LeasedJob as Leased
 
 # Outcomes that a holder may report.
 VERBS = ("complete", "retry", "fail", "cancel", "snooze", "release")
@@ -61,9 +61,9 @@ class Workers(Machine):
         worker.mark(queue)
         expected = queue.model.claimable(*worker.lanes[queue.name].claim_from(), limit)
         leased = worker.claim(queue, limit)
-        assert [job.label for job in expected] == [job.columns["label"] for _, job in leased]
-        assert [job.position for job in expected] == [position for position, _ in leased]
-        self._leased(queue, worker, [job for _, job in leased], expected)
+        assert [job.label for job in expected] == [job.columns["label"] for job in leased]
+        assert [job.position for job in expected] == [job.position for job in leased]
+        self._leased(queue, worker, leased, expected)
         event(f"claims {min(len(leased), 3)}")
 
     def _leased(self, queue: Queue, worker: Worker, leased: list[Leased], jobs: list[Job]) -> None:
@@ -78,7 +78,7 @@ class Workers(Machine):
     def claim_a_suspect(self, data: st.DataObject, who: int) -> None:
         queue, worker = self._queue(data, lambda queue: queue.model.suspects()), self.ground.workers[who]
         suspects = queue.model.suspects()
-        [(_, lease)] = queue.store.claim_suspect(worker.link, uuid4(), worker.name, LEASE)
+        [lease] = queue.store.claim_suspect(worker.link, uuid4(), worker.name, LEASE)
         [job] = [job for job in suspects if job.id == lease.id]
         assert job.run_after == min(one.run_after for one in suspects)
         self._leased(queue, worker, [lease], [job])

@@ -68,7 +68,7 @@ def lanes(pinned: Scene, postgres: Postgres) -> Lanes:
                 lanes.mark(look.last_position, store.mark(link))
         for priority in lanes.claim_from()[0]:
             leased = store.claim(link, ([priority], [0]), 10, uuid4(), "w", 1e6)
-            lanes.claimed(priority, leased[0][0])
+            lanes.claimed(priority, leased[0].position)
     assert lanes.claim_from()[0] == [6, 5, 4]
     return lanes
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobqueue.kernel.database.limited import Connection
-    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.job import JobId
 
 # Seconds that a statement may take: for figures that a screen asks for again and again, and for an answer a person awaits.
 _GLANCE = 1.5

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from jobqueue.kernel.database.limited import Connection
-    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.job import JobId
 
 # Rows that one statement changes.
 BATCH = 1_000

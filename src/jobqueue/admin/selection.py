@@ -12,7 +12,7 @@ from jobqueue.kernel.database.statements import Description, statement
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.job import JobId
 
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
 

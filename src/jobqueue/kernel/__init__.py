@@ -11,7 +11,8 @@ job and its context; what it returns or raises (see `jobqueue.errors`) becomes t
 """
 
 from jobqueue.backoff import Backoff
-from jobqueue.kernel.queue import Chore, Handler, Job, Queue
+from jobqueue.kernel.job import Job
+from jobqueue.kernel.queue import Chore, Handler, Queue
 from jobqueue.kernel.running.context import Context
 from jobqueue.kernel.worker import Worker, WorkerOptions
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
-    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.queue import Queue
 
 log = get_logger(__name__)
 
@@ -269,7 +270,7 @@ class Worker:
         self._presence = number
         self._heartbeat.beat()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: LeasedJob) -> None:
         context = Context(
             job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
         )
@@ -287,7 +288,7 @@ class Worker:
     def _freed(self) -> None:
         self._claimer.room.freed()
 
-    def _release(self, jobs: list[Job]) -> None:
+    def _release(self, jobs: list[LeasedJob]) -> None:
         """Give jobs back without a charge, in this thread: they run elsewhere at once."""
         link = self._link("release", timeout=5.0)
         try:

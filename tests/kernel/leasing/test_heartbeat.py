@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.kernel.helpers import Rig
 
     from jobqueue.kernel import Job
+    from jobqueue.kernel.job import LeasedJob
 
 
 def introduce() -> dict[str, Any]:
@@ -32,7 +33,7 @@ def introduce() -> dict[str, Any]:
     }
 
 
-def heartbeat(rig: Rig, *jobs: Job, lease: float = 60.0) -> Heartbeat:
+def heartbeat(rig: Rig, *jobs: LeasedJob, lease: float = 60.0) -> Heartbeat:
     """A heartbeat that the test turns by hand."""
     leases = Leases(lease)
     leases.hold(jobs)

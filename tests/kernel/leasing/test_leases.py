@@ -11,21 +11,21 @@ import pytest
 from tests.support.waiting import eventually
 
 from jobqueue.errors import Interrupted, LeaseLost
-from jobqueue.kernel import Job
+from jobqueue.kernel.job import LeasedJob
 from jobqueue.kernel.leasing.leases import Leases
 
 
-def job(id_: int = 1, *, renewed_ago: float = 0.0, queue: str = "jobs") -> Job:
-    return Job(queue, id_, uuid4(), 5, 0, 5, 0, 0.0, {}, time.monotonic() - renewed_ago)
+def job(id_: int = 1, *, renewed_ago: float = 0.0, queue: str = "jobs") -> LeasedJob:
+    return LeasedJob(queue, id_, 5, 0, 5, 0.0, {}, uuid4(), 1, 0, time.monotonic() - renewed_ago)
 
 
-def held(*jobs: Job, lease: float = 60.0) -> Leases:
+def held(*jobs: LeasedJob, lease: float = 60.0) -> Leases:
     leases = Leases(lease)
     leases.hold(jobs)
     return leases
 
 
-def guard(leases: Leases, one: Job, interrupted: threading.Event | None = None) -> None:
+def guard(leases: Leases, one: LeasedJob, interrupted: threading.Event | None = None) -> None:
     leases.guard(one, interrupted or threading.Event())
 
 

@@ -86,7 +86,7 @@ def test_it_is_a_suspect_after_two_crashes_or_before_its_last_attempt(rig: Rig, 
         crash(rig)
     assert rig.claim() == []
     assert rig.value("SELECT position IS NULL FROM jobs")
-    [(_, suspect)] = rig.store().claim_suspect(rig.link, uuid4(), "w", 60.0)
+    [suspect] = rig.store().claim_suspect(rig.link, uuid4(), "w", 60.0)
     assert suspect.crash_count == crashes
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel import Job
     from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.running.outcome import Verb
 
 LATER = Backoff(first=1e5, longest=1e5)
@@ -117,7 +118,7 @@ def test_messages_are_redacted_cut_and_fit_for_the_column(rig: Rig) -> None:
     assert len(message) == 2_000
 
 
-VERBS: dict[str, Callable[[Store, Any, list[Job]], Any]] = {
+VERBS: dict[str, Callable[[Store, Any, list[LeasedJob]], Any]] = {
     "complete": lambda store, link, jobs: store.complete(link, jobs),
     "retry": lambda store, link, jobs: store.retry(link, jobs, [0.0] * len(jobs), ["stale"] * len(jobs)),
     "fail": lambda store, link, jobs: store.fail(link, jobs, ["stale"] * len(jobs)),
@@ -321,7 +322,7 @@ def test_an_interrupted_job_goes_back_as_it_was(rig: Rig) -> None:
     seen: list[int] = []
 
     def handler(job: Job, _: Any) -> None:
-        seen.append(job.crash_count)
+        seen.append(cast("LeasedJob", job).crash_count)
         raise next(errors)
 
     rig.run_once(handler)

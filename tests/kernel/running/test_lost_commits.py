@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.held_job import Connection, Cursor, Deaf, Held
 
-    from jobqueue.kernel import Job
+    from jobqueue.kernel.job import LeasedJob
 
 
 def commits(first: Connection, begun: int) -> None:
@@ -131,7 +131,7 @@ def test_a_commit_that_the_server_ends_while_it_is_asked_for_again_is_recognised
     complete_within = store.complete_within
     first = cast("Deaf", context._transactions).first
 
-    def ends_meanwhile(cursor: Cursor, job: Job) -> bool:
+    def ends_meanwhile(cursor: Cursor, job: LeasedJob) -> bool:
         if cursor.connection is not first:
             # Has been looked for in vain; the row is what is waited for now, and what comes of it is the first one's commit.
             first.commit()

@@ -13,15 +13,15 @@ from jobqueue.kernel.running.thread_pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobqueue.kernel import Job
+    from jobqueue.kernel.job import LeasedJob
 
 SIZE = 20
-FATAL = cast("Job", object())
+FATAL = cast("LeasedJob", object())
 
 
-def jobs(count: int) -> list[Job]:
+def jobs(count: int) -> list[LeasedJob]:
     """The pool only hands them on."""
-    return cast("list[Job]", list(range(count)))
+    return cast("list[LeasedJob]", list(range(count)))
 
 
 class Runs:
@@ -33,7 +33,7 @@ class Runs:
         self.freed = 0
         self.pool = Pool(SIZE, self._run, self._freed)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: LeasedJob) -> None:
         self.threads.append(threading.get_ident())
         if job is FATAL:
             raise ValueError

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.database.store import Store, Survey
+    from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.leasing.leases import Leases
     from jobqueue.kernel.meter import Meter
-    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.queue import Queue
     from jobqueue.kernel.running.completer import Completer
     from jobqueue.kernel.running.thread_pool import Pool
 
@@ -225,18 +226,16 @@ class Claimer(ListenLoop):
             lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
         )
         first: dict[int, int] = {}
-        for position, job in leased:
-            first.setdefault(job.priority, position)
+        for job in leased:
+            first.setdefault(job.priority, job.position)
         for priority, position in first.items():
             source.lanes.claimed(priority, position)
         return len(leased)
 
-    def _lease(
-        self, source: _Source, limit: int, claim: Callable[[UUID], list[tuple[int, Job]]]
-    ) -> list[tuple[int, Job]]:
+    def _lease(self, source: _Source, limit: int, claim: Callable[[UUID], list[LeasedJob]]) -> list[LeasedJob]:
         token, self._token = self._token or uuid4(), None
         try:
-            leased = claim(token)
+            jobs = claim(token)
         except LOST:
             # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
             self._unanswered.add(source.store, token)
@@ -245,7 +244,6 @@ class Claimer(ListenLoop):
             # The answer came after the order to stop: nothing of it is begun.
             self._unanswered.add(source.store, token)
             return []
-        jobs = [job for _, job in leased]
         if jobs:
             if len(jobs) == limit >= WORTH_HALVING:
                 # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
@@ -254,7 +252,7 @@ class Claimer(ListenLoop):
             self.room.took(source.queue.name, len(jobs))
             self._pool.submit(jobs)
             self.meter.started(source.queue.name, [job.waited for job in jobs])
-        return leased
+        return jobs
 
     def _run_suspect(self) -> None:
         for source in self._sources:
@@ -269,7 +267,7 @@ class Claimer(ListenLoop):
             )
             if leased:
                 self._alone, self._alone_since = True, time.monotonic()
-                log.warning("suspect_runs_alone", queue=source.queue.name, job_id=str(leased[0][1].id))
+                log.warning("suspect_runs_alone", queue=source.queue.name, job_id=str(leased[0].id))
                 source.drained = False
                 source.surveyed_at = 0.0
                 return

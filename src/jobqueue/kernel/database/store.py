@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors
 
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
-from jobqueue.kernel.queue import Job
+from jobqueue.kernel.job import LeasedJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.queue import JobId
+    from jobqueue.kernel.job import JobId
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +90,28 @@ class Store:
 
     def claim(
         self, link: Link, lanes: tuple[list[int], list[int]], limit: int, token: UUID, worker: str, lease: float
-    ) -> list[tuple[int, Job]]:
-        """Lease up to `limit` due jobs; returns (position, job) pairs in the order in which to run them."""
+    ) -> list[LeasedJob]:
+        """Lease up to `limit` due jobs; returns them in the order in which to run them."""
         params = {"priorities": lanes[0], "floors": lanes[1], "token": token, "worker": worker, "lease": lease}
         return self._leased(link, self._sql("claim_jobs", limit), params, token)
 
-    def claim_suspect(self, link: Link, token: UUID, worker: str, lease: float) -> list[tuple[int, Job]]:
+    def claim_suspect(self, link: Link, token: UUID, worker: str, lease: float) -> list[LeasedJob]:
         """Lease one suspect, if one is due."""
         return self._leased(link, self._sql("claim_suspect"), {"token": token, "worker": worker, "lease": lease}, token)
 
-    def _leased(self, link: Link, query: bytes, params: dict[str, Any], token: UUID) -> list[tuple[int, Job]]:
+    def _leased(self, link: Link, query: bytes, params: dict[str, Any], token: UUID) -> list[LeasedJob]:
         # The lease runs from a moment after this one, so what is held is always believed to be held for less.
         before = time.monotonic()
         name, columns = self.description.name, self._columns
         leased = [
-            (
-                position,
-                Job(
-                    name, id_, token, priority, retry_count, max_retries, crash_count, max(0.0, waited),
-                    dict(zip(columns, values, strict=True)) if columns else {}, before,
-                ),
+            LeasedJob(
+                name, id_, priority, retry_count, max_retries, max(0.0, waited),
+                dict(zip(columns, values, strict=True)) if columns else {},
+                token, position, crash_count, before,
             )
             for id_, priority, position, retry_count, max_retries, crash_count, waited, *values in link.fetch(query, params)
         ]  # fmt: skip
-        leased.sort(key=lambda pair: (-pair[1].priority, pair[0]))
+        leased.sort(key=lambda job: (-job.priority, job.position))
         return leased
 
     def release_claim(self, link: Link, token: UUID) -> int:
@@ -141,29 +139,29 @@ class Store:
 
     # Holding
 
-    def renew(self, link: Link, held: Sequence[Job], lease: float) -> dict[JobId, bool]:
+    def renew(self, link: Link, held: Sequence[LeasedJob], lease: float) -> dict[JobId, bool]:
         """Extend leases; returns the ids that are still held, and whether each was extended: one whose row somebody
         has locked is not."""
         return dict(link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease}))
 
-    def holds(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+    def holds(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
         """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
         return self._finds(cursor, "hold_job", {"id": job.id, "token": job.token})
 
-    def find_recorded(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+    def find_recorded(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
         """Jobs that have ended under the leases given: a holder whose answer was lost learns so that it was heard."""
         return {row[0] for row in link.fetch(self._sql("find_completed"), _pairs(jobs))}
 
     # Recording outcomes: each returns the ids that were still held and are now recorded
 
-    def complete(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+    def complete(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
         return {row[0] for row in link.fetch(self._sql("complete_jobs"), _pairs(jobs))}
 
-    def complete_within(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+    def complete_within(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
         """Record success inside the caller's transaction; the row stays locked until it ends. False: the lease is lost."""
         return self._finds(cursor, "complete_jobs", _pairs([job]))
 
-    def find_completed(self, cursor: psycopg.Cursor[Any], job: Job) -> bool:
+    def find_completed(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
         """Whether an earlier attempt to record this holder's outcome was committed although its answer was lost."""
         return self._finds(cursor, "find_completed", _pairs([job]))
 
@@ -173,23 +171,25 @@ class Store:
         return cursor.execute(self._sql(name), params, prepare=False).fetchone() is not None
 
     def retry(
-        self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]
+        self, link: Link, jobs: Sequence[LeasedJob], delays: Sequence[float], errors: Sequence[str]
     ) -> dict[JobId, bool]:
         """Record failed attempts; returns for each id recorded whether it has failed for good."""
         params = _pairs(jobs, delays=delays, errors=errors)
         return dict(link.fetch(self._sql("retry_jobs"), params))
 
-    def fail(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
+    def fail(self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str]) -> set[JobId]:
         return {row[0] for row in link.fetch(self._sql("fail_jobs"), _pairs(jobs, errors=errors))}
 
-    def cancel(self, link: Link, jobs: Sequence[Job], errors: Sequence[str]) -> set[JobId]:
+    def cancel(self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str]) -> set[JobId]:
         return {row[0] for row in link.fetch(self._sql("cancel_jobs"), _pairs(jobs, errors=errors))}
 
-    def snooze(self, link: Link, jobs: Sequence[Job], delays: Sequence[float], errors: Sequence[str]) -> set[JobId]:
+    def snooze(
+        self, link: Link, jobs: Sequence[LeasedJob], delays: Sequence[float], errors: Sequence[str]
+    ) -> set[JobId]:
         params = _pairs(jobs, delays=delays, errors=errors)
         return {row[0] for row in link.fetch(self._sql("snooze_jobs"), params)}
 
-    def release(self, link: Link, jobs: Sequence[Job]) -> set[JobId]:
+    def release(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
         return {row[0] for row in link.fetch(self._sql("release_jobs"), _pairs(jobs))}
 
     # Keeping
@@ -232,7 +232,7 @@ class Store:
         return Depth(due, delayed, processing, failed, float(row[4]))
 
 
-def _pairs(jobs: Sequence[Job], **more: Sequence[Any]) -> dict[str, Any]:
+def _pairs(jobs: Sequence[LeasedJob], **more: Sequence[Any]) -> dict[str, Any]:
     """Parallel arrays in the order of ids, as the statements expect them. Of two leases on one job the later comes last:
     it is the one that counts. The order also keeps statements that lock the same rows from deadlocking.
 

@@ -12,7 +12,7 @@ from jobqueue.kernel.leasing.presence import GONE_AFTER
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from jobqueue.kernel.queue import Job, JobId
+    from jobqueue.kernel.job import JobId, LeasedJob
 
 # A lease that has not been renewed for this part of its length is no longer acted on, and neither is any when the worker
 # has not shown itself for this part of the time after which it may be taken for gone. The rest is for the steps that
@@ -28,14 +28,14 @@ class Leases:
 
     def __init__(self, lease_seconds: float) -> None:
         self.lease_seconds = lease_seconds
-        self._held: dict[tuple[str, JobId], Job] = {}
+        self._held: dict[tuple[str, JobId], LeasedJob] = {}
         self._changed = threading.Condition()
         self._seen_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, jobs: Iterable[Job]) -> None:
+    def hold(self, jobs: Iterable[LeasedJob]) -> None:
         for job in jobs:
             # Claimed again by this very process: whoever still works under the earlier lease has lost it.
             earlier = self._held.get((job.queue, job.id))
@@ -43,22 +43,22 @@ class Leases:
                 earlier.lost = True
             self._held[job.queue, job.id] = job
 
-    def drop(self, jobs: Iterable[Job]) -> None:
+    def drop(self, jobs: Iterable[LeasedJob]) -> None:
         for job in jobs:
             key = (job.queue, job.id)
             if self._held.get(key) is job:
                 del self._held[key]
 
-    def older_than(self, seconds: float) -> dict[str, list[Job]]:
+    def older_than(self, seconds: float) -> dict[str, list[LeasedJob]]:
         """Jobs that were renewed `seconds` ago or earlier, by queue."""
         before = time.monotonic() - seconds
-        by_queue: dict[str, list[Job]] = {}
+        by_queue: dict[str, list[LeasedJob]] = {}
         for job in list(self._held.values()):
             if job.renewed_at <= before and not job.lost:
                 by_queue.setdefault(job.queue, []).append(job)
         return by_queue
 
-    def renewed(self, jobs: Iterable[Job], still_held: Mapping[JobId, bool], sent_at: float) -> list[Job]:
+    def renewed(self, jobs: Iterable[LeasedJob], still_held: Mapping[JobId, bool], sent_at: float) -> list[LeasedJob]:
         """Take in a renewal's answer (see Store.renew); returns the jobs whose lease turned out to be lost."""
         lost = []
         with self._changed:
@@ -77,13 +77,13 @@ class Leases:
             self._seen_at = sent_at if present else None
             self._changed.notify_all()
 
-    def is_fresh(self, job: Job) -> bool:
+    def is_fresh(self, job: LeasedJob) -> bool:
         now, seen_at = time.monotonic(), self._seen_at
         if seen_at is not None and now - seen_at >= GONE_AFTER * _ACTED_ON:
             return False
         return now - job.renewed_at < self.lease_seconds * _ACTED_ON
 
-    def guard(self, job: Job, interrupted: threading.Event) -> None:
+    def guard(self, job: LeasedJob, interrupted: threading.Event) -> None:
         """Return when `job` may be acted on. Waits while renewals get no answer: nobody may touch the world meanwhile.
 
         Raises LeaseLost when somebody else has the job, Interrupted when the worker is shutting down.

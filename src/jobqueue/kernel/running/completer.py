@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.job import JobId
     from jobqueue.kernel.leasing.leases import Leases
     from jobqueue.kernel.meter import Meter
-    from jobqueue.kernel.queue import JobId
     from jobqueue.kernel.running.outcome import Outcome, Verb
 
 log = get_logger(__name__)

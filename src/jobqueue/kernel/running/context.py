@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from jobqueue.kernel.database.store import Store
+    from jobqueue.kernel.job import Job, LeasedJob
     from jobqueue.kernel.leasing.leases import Leases
-    from jobqueue.kernel.queue import Job
     from jobqueue.kernel.running.transactions import Transactions
 
 
@@ -61,18 +61,18 @@ def _pause(state: RetryCallState) -> float:
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned."""
 
-    __slots__ = ("_draining", "_interrupted", "_leases", "_store", "_transactions", "committed", "job", "stages")
+    __slots__ = ("_draining", "_interrupted", "_job", "_leases", "_store", "_transactions", "committed", "stages")
 
     def __init__(
         self,
-        job: Job,
+        job: LeasedJob,
         store: Store,
         leases: Leases,
         transactions: Transactions,
         interrupted: threading.Event,
         draining: threading.Event,
     ) -> None:
-        self.job = job
+        self._job = job
         self.stages: dict[str, float] = {}
         self.committed = False
         self._store = store
@@ -80,6 +80,11 @@ class Context:
         self._transactions = transactions
         self._interrupted = interrupted
         self._draining = draining
+
+    @property
+    def job(self) -> Job:
+        """The job that this is the context of."""
+        return self._job
 
     @property
     def draining(self) -> bool:
@@ -92,7 +97,7 @@ class Context:
         Returns when the job may be acted on; waits while the database gives no answer about the lease. Raises LeaseLost
         when somebody else has the job or it was cancelled, Interrupted when the worker is shutting down.
         """
-        self._leases.guard(self.job, self._interrupted)
+        self._leases.guard(self._job, self._interrupted)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -137,7 +142,7 @@ class Context:
                         doubt = None
             self._bound(cursor)
             with _not_yet_when_locked():
-                held = self._store.holds(cursor, self.job)
+                held = self._store.holds(cursor, self._job)
             if not held:
                 raise LeaseLost(_LOST_LEASE)
             effects(cursor)
@@ -159,9 +164,9 @@ class Context:
             attempts += 1
             self._bound(cursor)
             with _not_yet_when_locked():
-                held = self._store.complete_within(cursor, self.job)
+                held = self._store.complete_within(cursor, self._job)
             # An earlier commit may have happened although its answer was lost, and is seen by the outcome that it left.
-            if not held and attempts > 1 and self._store.find_completed(cursor, self.job):
+            if not held and attempts > 1 and self._store.find_completed(cursor, self._job):
                 return
             if not held:
                 raise LeaseLost(_LOST_LEASE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from jobqueue.kernel.queue import Job
+    from jobqueue.kernel.job import LeasedJob
 
 Verb = Literal["complete", "retry", "fail", "cancel", "snooze", "release", "lost"]
 
@@ -18,7 +18,7 @@ class Outcome:
     `recorded` is set when the handler committed it together with its own effects.
     """
 
-    job: Job
+    job: LeasedJob
     verb: Verb
     error: str | None = None
     delay: float = 0.0

@@ -13,7 +13,8 @@ from jobqueue.observe.logging import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.kernel.queue import Job, Queue
+    from jobqueue.kernel.job import LeasedJob
+    from jobqueue.kernel.queue import Queue
     from jobqueue.kernel.running.context import Context
     from jobqueue.kernel.running.outcome import Verb
 
@@ -33,7 +34,7 @@ class Runner:
         self._queues = queues
         self._redact = redact
 
-    def run(self, job: Job, context: Context) -> Outcome:
+    def run(self, job: LeasedJob, context: Context) -> Outcome:
         """Run the handler. Never raises: every way a handler can end has an outcome."""
         queue = self._queues[job.queue]
         began = time.perf_counter()
@@ -50,7 +51,7 @@ class Runner:
             job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, context.stages, context.committed
         )
 
-    def _attempt(self, queue: Queue, job: Job, context: Context) -> tuple[Verb, str | None, float]:
+    def _attempt(self, queue: Queue, job: LeasedJob, context: Context) -> tuple[Verb, str | None, float]:
         try:
             queue.handler(job, context)
         except BaseException as error:
@@ -61,7 +62,7 @@ class Runner:
             return self._outcome(queue, job, error)
         return "complete", None, 0.0
 
-    def _outcome(self, queue: Queue, job: Job, error: BaseException) -> tuple[Verb, str | None, float]:
+    def _outcome(self, queue: Queue, job: LeasedJob, error: BaseException) -> tuple[Verb, str | None, float]:
         match error:
             case Permanent():
                 return "fail", str(error), 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobqueue.kernel.queue import Job
+    from jobqueue.kernel.job import LeasedJob
 
 
 class Pool:
@@ -21,11 +21,11 @@ class Pool:
     once are run by the thread that is awake, without waking others to find nothing left.
     """
 
-    def __init__(self, size: int, run: Callable[[Job], None], freed: Callable[[], None]) -> None:
+    def __init__(self, size: int, run: Callable[[LeasedJob], None], freed: Callable[[], None]) -> None:
         self.size = size
         self._run = run
         self._freed = freed
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[LeasedJob] = deque()
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
@@ -44,7 +44,7 @@ class Pool:
     def free(self) -> int:
         return self.size - self._running - len(self._waiting)
 
-    def submit(self, jobs: list[Job]) -> None:
+    def submit(self, jobs: list[LeasedJob]) -> None:
         """Run `jobs`, which must not be more than the free slots. Threads are started as they are needed."""
         with self._lock:
             self._waiting.extend(jobs)
@@ -62,7 +62,7 @@ class Pool:
             self._threads += 1
             threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
 
-    def take_back(self) -> list[Job]:
+    def take_back(self) -> list[LeasedJob]:
         """Remove and return the jobs that no thread has begun."""
         with self._lock:
             unbegun = list(self._waiting)
