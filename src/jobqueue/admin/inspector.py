@@ -21,6 +21,7 @@ from jobqueue.admin.selection import (
 )
 from jobqueue.kernel.database.limited import fetch, fetch_named
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, statement
+from jobqueue.kernel.leasing.presence import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +38,6 @@ BLOCKS = 4096
 
 # The most that counting completed jobs may cost, in the planner's unit, a block read in order: about 100 MiB of table.
 _CHEAP = 20_000.0
-
-# A process shows itself every 10 s or more often. One that has not for this long, in seconds, is taken for gone.
-SILENT = 30.0
 
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 
@@ -70,7 +68,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One process of jobqueue.workers; `silent` is the seconds since it last showed itself."""
+    """One process of jobqueue.workers; `silent` is the seconds since its last beat."""
 
     name: str
     version: str
@@ -83,7 +81,7 @@ class WorkerRow:
 
     @property
     def alive(self) -> bool:
-        return self.silent < SILENT
+        return is_alive(self.silent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobqueue.admin.inspector import WorkerRow
 from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.database.store import Store, describe
@@ -23,9 +24,6 @@ QUEUE: Final = "webhook_deliveries"
 
 # As many as one call to Store.promote gives a place.
 _BATCH: Final = 1000
-
-# Seconds. A worker that has shown no sign of life for so long is not counted on.
-_ALIVE: Final = 60.0
 
 # Retries are counted among the first 10,000 of the queue. Plan: the claim index, read in order until the limit.
 _COUNT_DUE: Final = b"""
@@ -78,8 +76,8 @@ class WebhookRetries:
             done.number = int(link.fetch(_COUNT_DUE)[0][0])
             if done.number:
                 link.fetch(_WAKE, {"queue": QUEUE})
-            workers = link.fetch(statement("list_workers"))
-            done.served = any(QUEUE in worker[2] and worker[7] < _ALIVE for worker in workers)
+            workers = [WorkerRow(*row) for row in link.fetch(statement("list_workers"))]
+            done.served = any(QUEUE in worker.queues and worker.alive for worker in workers)
         finally:
             link.close()
         log.info("webhook_retries_handed_over", retries=done.number, served=done.served, more=done.more)

@@ -13,7 +13,7 @@ from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.leasing import leases, rescuer
 from jobqueue.kernel.leasing.leases import Leases
-from jobqueue.kernel.leasing.presence import GONE_AFTER, LOCK_CLASS, take_presence
+from jobqueue.kernel.leasing.presence import ALIVE_SECONDS, GONE_AFTER, LOCK_CLASS, is_alive, take_presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,12 @@ def test_a_worker_that_is_silent_and_whose_connection_has_ended_is_gone(rig: Rig
     assert gone(rig) == []
     other.close()
     eventually(lambda: gone(rig) == [("w", number)])
+
+
+def test_a_worker_is_counted_on_until_it_has_not_beaten_for_as_long() -> None:
+    assert is_alive(ALIVE_SECONDS - 0.1)
+    assert not is_alive(ALIVE_SECONDS)
+    assert GONE_AFTER < ALIVE_SECONDS
 
 
 def test_one_that_beats_is_not(rig: Rig) -> None:
