@@ -22,7 +22,7 @@ _OFTEN: Final = {
 }
 
 # Connections of a worker, by their application_name.
-CONNECTIONS: Final = ("claim", "complete", "heartbeat", "keep", "handler", "schedule", "sweep")
+CONNECTIONS: Final = ("claim", "complete", "heartbeat", "rescue", "handler", "schedule", "sweep")
 
 # Whose answers are lost, and to which statements: claims, outcomes, commits of handlers, renewals, rescues.
 ANSWERS: Final = (
@@ -32,7 +32,7 @@ ANSWERS: Final = (
     ("handler", "COMMIT"),
     ("handler", "INSERT"),
     ("heartbeat", "lease_expires_at"),
-    ("keep", "crash_count"),
+    ("rescue", "crash_count"),
 )
 
 _SERVERS: Final = ("origin", "store", "receiver")

@@ -78,7 +78,7 @@ def test_renewals_whose_answer_was_lost_do_not_cost_the_lease(
 def test_a_rescue_whose_answer_was_lost_charges_one_attempt(
     ledger: Ledger, proxy: Proxy, worker: DaemonProcess
 ) -> None:
-    loss = proxy.lose("crash_count", name="jobqueue:keep")
+    loss = proxy.lose("crash_count", name="jobqueue:rescue")
     [job] = ledger.rows(
         """
         INSERT INTO jobs (kind, payload, status, lease_token, lease_expires_at, locked_by)

@@ -39,14 +39,14 @@ def test_loops_cut_connections_that_went_silent_and_go_on(ledger: Ledger, proxy:
     short = ledger.insert("return", 100, seconds=0.1)
     eventually(lambda: ledger.completed(short) >= 20)
     proxy.silence()
-    # Whatever asks for something meanwhile is cut: the heartbeat, the keeper, and whoever claims or records.
+    # Whatever asks for something meanwhile is cut: the heartbeat, the rescuer, and whoever claims or records.
     worker.wait_for("connection_cut", count=3, timeout=10)
     proxy.speak()
     ledger.wait([*long, *short], 3 * lease)
     ledger.check([*long, *short])
     # Its leases did not run out, so that it kept its jobs, and nobody else began them.
     assert runs(worker) == dict.fromkeys([*long, *short], 1)
-    assert {entry["loop"] for entry in worker.log("database_back")} >= {"heartbeat", "keep", "complete"}
+    assert {entry["loop"] for entry in worker.log("database_back")} >= {"heartbeat", "rescue", "complete"}
     assert worker.running
     assert worker.log(level="error") == []
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import DaemonProcess
 
-NAMES = ("claim", "complete", "heartbeat", "keep", "handler")
+NAMES = ("claim", "complete", "heartbeat", "rescue", "handler")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 from jobqueue.kernel import Queue, Worker, WorkerOptions
 from jobqueue.kernel.claiming.claimer import Claimer
 from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.rows import LaneFloors
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.kernel.leasing.leases import Leases
 from jobqueue.kernel.meter import Meter
@@ -112,7 +113,7 @@ class Rig:
             f"SELECT DISTINCT priority FROM {store.description.table} ORDER BY 1 DESC".encode()
         ).fetchall()
         lanes = [row[0] for row in priorities]
-        return store.claim(self.link, (lanes, [floor] * len(lanes)), limit, uuid4(), worker, lease)
+        return store.claim(self.link, LaneFloors(lanes, [floor] * len(lanes)), limit, uuid4(), worker, lease)
 
     def worker(self, *queues: Queue, **options: Any) -> Worker:
         """A worker that is started, and drained after the test."""
@@ -161,16 +162,16 @@ class Engine:
         )  # fmt: skip
 
     def _entered(self, queue: str) -> None:
-        self.claimer.due(queue)
+        self.claimer.notify(queue)
 
     def _eased(self) -> None:
-        self.claimer.room.eased()
+        self.claimer.capacity.eased()
 
     def _run(self, job: LeasedJob) -> None:
         end = self._ends.setdefault(id(job), threading.Event())
         self.begun.append(job)
         end.wait()
-        self.claimer.room.ended(job.queue)
+        self.claimer.capacity.ended(job.queue)
 
     def turn(self, times: int = 1) -> list[LeasedJob]:
         """Turn the claimer; returns the jobs begun by that, in order."""

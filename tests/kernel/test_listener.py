@@ -361,7 +361,7 @@ def test_a_loop_that_is_stopped_by_many_leaves_nothing_open(rig: Rig, nervous: N
     for _ in range(10):
         ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
         listening = threading.Event()
-        ear.hear(lambda _: listening.set(), lambda: None, lambda _: None)  # noqa: B023
+        ear.listen_with(lambda _: listening.set(), lambda: None, lambda _: None)  # noqa: B023
 
         def ring(ear: DirectListenLoop = ear) -> None:
             for _ in range(200):
@@ -486,7 +486,7 @@ def ear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectListenLoop]
     """A loop that does nothing but listen, and soon takes silence for too long."""
     monkeypatch.setattr(listener, "_SILENCE", 0.05)
     ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
-    ear.hear(lambda _: None, lambda: None, lambda _: None)
+    ear.listen_with(lambda _: None, lambda: None, lambda _: None)
     ear.start()
     yield ear
     ear.stop()

@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 from tests.model.model import NOW, Job, Model
 from tests.model.stepping import Actor, Stage, begin, commit, orders
 
+from jobqueue.kernel.database.rows import LaneFloors
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.kernel.job import LeasedJob as Leased
 
@@ -128,7 +129,7 @@ def _enqueue(store: Store, actor: Actor) -> bool:
 
 VERBS = {
     "claim": Verb(
-        (lambda store, actor: bool(store.claim(actor.link, ([9, 5], [0, 0]), 1, actor.token, actor.name, LEASE)),),
+        (lambda store, actor: bool(store.claim(actor.link, LaneFloors([9, 5], [0, 0]), 1, actor.token, actor.name, LEASE)),),
         lambda model, actor: _claim(model, actor, model.claimable([9, 5], [0, 0], 1)),
         waits=False,
     ),

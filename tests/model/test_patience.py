@@ -48,7 +48,7 @@ def test_jobs_are_claimed_after_a_claim_without_an_answer(rig: Rig) -> None:
     rig.insert(1, unique_key="k")
     engine = rig.engine(Queue("jobs", lambda *_: None))
     [job] = rig.claim()
-    engine.claimer._unanswered.add(rig.store(), job.token)
+    engine.claimer._lost_claims.add(rig.store(), job.token)
     rig.insert(3)
     host = rig.connect(autocommit=False)
     host.execute(b"INSERT INTO jobs (kind, unique_key) VALUES ('twin', 'k')")

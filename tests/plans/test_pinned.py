@@ -15,6 +15,7 @@ from tests.plans.helpers import Scene, empty_scene
 
 from jobqueue.kernel.claiming.lanes import Lanes
 from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.rows import LaneFloors
 from jobqueue.kernel.database.store import Store
 
 if TYPE_CHECKING:
@@ -67,14 +68,14 @@ def lanes(pinned: Scene, postgres: Postgres) -> Lanes:
             if lanes.wants_mark:
                 lanes.mark(look.last_position, store.mark(link))
         for priority in lanes.claim_from()[0]:
-            leased = store.claim(link, ([priority], [0]), 10, uuid4(), "w", 1e6)
+            leased = store.claim(link, LaneFloors([priority], [0]), 10, uuid4(), "w", 1e6)
             lanes.claimed(priority, leased[0].position)
     assert lanes.claim_from()[0] == [6, 5, 4]
     return lanes
 
 
-def _pairs(of: tuple[list[int], list[int]]) -> dict[str, Any]:
-    return dict(zip(("priorities", "floors"), of, strict=True))
+def _pairs(of: LaneFloors) -> dict[str, Any]:
+    return of._asdict()
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
@@ -94,14 +95,14 @@ def test_a_claim_starts_from_a_floor(pinned: Scene, lanes: Lanes, limit: int, ge
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 def test_a_survey_starts_from_the_safe_floors(pinned: Scene, lanes: Lanes, generic: bool) -> None:
-    gaps = dict(zip(("lows", "highs"), lanes.gaps(), strict=True))
+    gaps = lanes.gaps()._asdict()
     plan = pinned.explain("survey_queue", {**_pairs(lanes.survey_from()), **gaps}, generic=generic)
     assert plan.pages_of("jobs_claim") < 100, str(plan)
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 def test_what_was_promoted_is_not_walked_again(pinned: Scene, lanes: Lanes, generic: bool) -> None:
-    gaps = dict(zip(("lows", "highs"), lanes.gaps(), strict=True))
+    gaps = lanes.gaps()._asdict()
     look = {**_pairs(lanes.survey_from()), **gaps}
     plan = pinned.explain("survey_queue", {**look, "back": 0.0}, generic=generic)
     assert plan.pages_of("jobs_delayed") < 100, str(plan)

@@ -1,4 +1,4 @@
-"""LISTEN as a hint: a loop that listens rests on its connection, and hears at once that jobs are due or a lease was revoked."""
+"""LISTEN as a hint: a loop that listens rests on its connection, and learns at once that jobs are due or a lease was revoked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import select
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobqueue.kernel.leasing.presence import take_presence
 from jobqueue.kernel.loop import Loop
@@ -24,18 +24,25 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# How long to listen before asking the server for a sign of life: a half-open connection is silent for ever.
+# Seconds to listen before asking the server for a sign of life: a half-open connection is silent forever.
 _SILENCE = 10.0
+
+
+class _Bell(NamedTuple):
+    """The descriptors of a pipe by which other threads end a rest."""
+
+    read: int
+    write: int
 
 
 class Listener:
     """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`, and holds this process' presence.
 
-    For one thread, with which it shares the link; only `wake` may be called from elsewhere. Polling goes on regardless:
-    nothing depends on a notification.
+    It belongs to one thread, with which it shares the link; only `wake` may be called from elsewhere. Polling goes on
+    regardless: nothing depends on a notification.
 
-    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` pass on
-    what was heard; `due(None)` comes after every (re-)connection, because what was said meanwhile is lost.
+    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` pass
+    notifications on. After every (re-)connection comes `due(None)`, because earlier notifications may be lost.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class Listener:
         self._listening = 0
         self._heard_at = 0.0
         self._resting = False
-        self._bell: tuple[int, int] | None = None
+        self._bell: _Bell | None = None
         self._ringing = threading.Lock()
         self._poll = select.poll()
 
@@ -73,7 +80,7 @@ class Listener:
         if self._bell is None or self._listening != self._link.opened:
             return
         connection = self._link.connection()
-        # What arrived with a statement's answer has been read, and the socket will not tell of it again.
+        # A notification that came with a statement's answer has been read: the socket does not tell of it again.
         if self._pass_on(connection):
             return
         self._resting = True
@@ -82,12 +89,12 @@ class Listener:
         finally:
             self._resting = False
         for descriptor, _ in ready:
-            if descriptor == self._bell[0]:
+            if descriptor == self._bell.read:
                 os.read(descriptor, 4096)
             else:
                 connection.pgconn.consume_input()
                 self._heard_at = time.monotonic()
-        # A wait may end a little early. Who is woken has something to ask the server anyway.
+        # A wait may end a little early. A loop that was woken asks the server something anyway.
         if not ready and not woken.is_set() and time.monotonic() - self._heard_at > 0.9 * _SILENCE:
             self._link.fetch(b"SELECT 1")
             self._heard_at = time.monotonic()
@@ -95,17 +102,17 @@ class Listener:
     def wake(self) -> None:
         """End a rest, after `woken` has been set. Callable from any thread."""
         if self._resting:
-            # A number that is closed may mean another file by now; a pipe that is full rings as well.
+            # The lock: a descriptor that was closed may mean another file by now. A full pipe rings as well.
             with self._ringing, suppress(BlockingIOError):
                 if self._bell is not None:
-                    os.write(self._bell[1], b"!")
+                    os.write(self._bell.write, b"!")
 
     def lost(self) -> None:
         """The connection was lost."""
         self._meter.metrics.listener_up.set(0)
 
     def close(self) -> None:
-        """Listen no more. The link is not closed."""
+        """Listen no more. The link stays open."""
         self.lost()
         with self._ringing:
             bell, self._bell = self._bell, None
@@ -114,28 +121,28 @@ class Listener:
 
     def _begin(self, connection: Connection[Any]) -> None:
         self._link.fetch(b"LISTEN jobqueue")
-        hears = connection.prepare_threshold is not None
-        self._meter.metrics.listener_up.set(1 if hears else 0)
-        if not hears:
+        has_session = connection.prepare_threshold is not None
+        self._meter.metrics.listener_up.set(1 if has_session else 0)
+        if not has_session:
             log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
-        self._present(take_presence(self._link) if hears else None)
+        self._present(take_presence(self._link) if has_session else None)
         self._due(None)
         if self._bell is None:
-            self._bell = os.pipe()
+            self._bell = _Bell(*os.pipe())
             for descriptor in self._bell:
                 os.set_blocking(descriptor, False)
         self._poll = select.poll()
-        self._poll.register(self._bell[0], select.POLLIN)
+        self._poll.register(self._bell.read, select.POLLIN)
         self._poll.register(connection.fileno(), select.POLLIN)
         self._listening = self._link.opened
         self._heard_at = time.monotonic()
 
     def _pass_on(self, connection: Connection[Any]) -> bool:
-        """Pass on what has been read; returns whether there was anything."""
+        """Pass on the notifications that have been read; returns whether there were any."""
         anything = False
-        while heard := connection.pgconn.notifies():
+        while notification := connection.pgconn.notifies():
             anything = True
-            verb, _, queue = heard.extra.decode(errors="replace").partition(" ")
+            verb, _, queue = notification.extra.decode(errors="replace").partition(" ")
             if verb == "due":
                 self._due(queue)
             elif verb == "revoked":
@@ -144,17 +151,17 @@ class Listener:
 
 
 class ListenLoop(Loop):
-    """A loop that can listen on its own connection: whoever hears of a job claims it there, and no other thread is woken."""
+    """A loop that can listen on its own connection: it acts on a notification in its own thread, and wakes no other."""
 
     _listener: Listener | None = None
 
-    def hear(
+    def listen_with(
         self,
         due: Callable[[str | None], None],
         revoked: Callable[[], None],
         present: Callable[[int | None], None],
     ) -> None:
-        """Listen from the first turn on; see Listener."""
+        """Listen from the first turn on, and call these (see Listener). Call it before `start`."""
         self._listener = Listener(self.link, self.meter, due, revoked, present)
 
     def turn(self) -> float:
@@ -183,7 +190,7 @@ class ListenLoop(Loop):
 
 
 class DirectListenLoop(ListenLoop):
-    """Listens for others, on a connection that leads past a transaction pooler."""
+    """Listens for the other loops, on a connection that leads past a transaction pooler."""
 
     name = "listen"
 

@@ -1,4 +1,4 @@
-"""The shape of every background loop: a thread that repeats a turn, survives the database's absence, and can be seen."""
+"""The shape of every background loop: a thread that repeats a turn, survives the database's absence, and shows its progress."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# A loop that has not begun a turn for this many seconds is stuck, whatever it is waiting for.
+# A loop that has begun no turn for this many seconds is stuck, whatever it waits for.
 _STUCK = 120.0
 
 
 class Loop:
     """Repeats `turn()` in a thread of its own until stopped; `turn` returns the seconds to rest before the next one.
 
-    `wake()` ends the rest early. When the database goes away the loop reports it, waits with growing delays, calls
-    `lost()` and tries again, for ever: a loop ends only when it is stopped.
+    `wake()` ends the rest early. When the database goes away the loop reports it, calls `lost()`, waits with growing delays
+    and tries again, forever: a loop ends only when it is stopped.
     """
 
     name = "loop"
@@ -40,14 +40,14 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name=f"jobqueue-{self.name}", daemon=True)
 
     def turn(self) -> float:
-        """Do what there is to do; returns seconds to rest. Raises psycopg's errors, which the loop survives."""
+        """Do what there is to do; returns the seconds to rest. May raise anything: the loop survives it."""
         raise NotImplementedError
 
     def lost(self) -> None:
-        """Called after the connection was lost, before the next turn."""
+        """Called when the connection was lost, before the next turn."""
 
     def last(self) -> None:
-        """Called once in the loop's own thread when it has been stopped."""
+        """Called once, in the loop's own thread, after it was stopped."""
 
     def start(self) -> None:
         self._thread.start()
@@ -56,7 +56,7 @@ class Loop:
         self._wake.set()
 
     def rest(self, seconds: float) -> None:
-        """Do nothing for so long, or until woken. May raise psycopg's errors as `turn` does."""
+        """Do nothing for so long, or until woken. May raise as `turn` does."""
         self._wake.wait(seconds)
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ class Loop:
             except Exception as error:
                 self.meter.database_error(error)
                 log.exception("loop_failed", loop=self.name, error=str(error).strip())
-                # The connection may be what is wrong: a prepared statement outlived a change of its table, say.
+                # The connection itself may be wrong: a prepared statement outlived a change of its table, say.
                 self.link.close()
                 self._stopping.wait(reconnect.next())
             self.resting = 0.0
@@ -116,7 +116,7 @@ class Loop:
 
 
 def find_stuck(loops: Iterable[Loop]) -> str | None:
-    """Why one of `loops` makes no progress: it has ended, or hangs in a turn. None when all do, or have been stopped."""
+    """Why one of `loops` makes no progress: it has ended, or hangs in a turn. None when each makes progress or was stopped."""
     now = time.monotonic()
     for loop in loops:
         if not loop.stopping and not loop.is_alive:

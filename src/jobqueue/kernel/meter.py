@@ -24,7 +24,7 @@ class Meter:
         self._durations = {queue: metrics.job_duration_seconds.labels(queue) for queue in queues}
 
     def started(self, queue: str, waits: list[float]) -> None:
-        """Jobs were claimed; `waits` are the seconds each was due before."""
+        """Jobs were claimed; `waits` are the seconds for which each had been due."""
         self._started[queue].inc(len(waits))
         self._waits[queue].observe_all(waits)
 
@@ -38,7 +38,7 @@ class Meter:
             self.metrics.job_stage_duration_seconds.labels(queue, stage).observe(spent)
 
     def finished(self, queue: str, outcome: str, count: int = 1) -> None:
-        """Outcomes were recorded, or refused (`lease_lost`)."""
+        """Outcomes were recorded, or refused because the lease was lost (`lease_lost`)."""
         self.metrics.jobs_finished.labels(queue, outcome).inc(count)
         if outcome == "lease_lost":
             self.metrics.stale_outcomes.labels(queue).inc(count)

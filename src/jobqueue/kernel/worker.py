@@ -1,4 +1,7 @@
-"""The worker: wires the loops to a bounded pool, and stops them in the right order."""
+"""The worker: wires the loops to a bounded pool, and stops them in the right order.
+
+A little over 300 lines, and left whole: the order in which everything starts and stops is one story.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -37,40 +39,23 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from jobqueue.kernel.database.statements import Description
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
     from jobqueue.kernel.queue import Queue
+    from jobqueue.kernel.worker_options import WorkerOptions
 
 log = get_logger(__name__)
 
-# Seconds that handlers get to notice the end of the drain before their jobs are released under them.
+# Seconds that handlers get to notice the end of the drain before the worker releases their jobs.
 _NOTICE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How to work. `conninfo` may lead to a transaction pooler, then `pooled` is set and `direct_conninfo` does not.
-
-    Seconds throughout. A handler's transaction that has not ended after `transaction_seconds` is cut off. `name` is what
-    `locked_by` shows; no two processes may have the same one. By default it is the host's name, the process id and a few
-    random characters.
-    """
-
-    conninfo: str
-    direct_conninfo: str | None = None
-    pooled: bool = False
-    concurrency: int = 3
-    lease_seconds: float = 60.0
-    poll_seconds: float = 15.0
-    transaction_seconds: float = 60.0
-    name: str = ""
 
 
 class Worker:
     """Works on queues until drained. Start it once; it is not reusable.
 
-    `redact` removes secrets from the error messages that are stored. Raises psycopg.OperationalError from `start` never:
-    a worker that finds no database waits for it.
+    `redact` removes secrets from the error messages that are stored. `start` waits for a database that is away; it raises
+    psycopg.OperationalError only if `hurry()` ended the wait.
     """
 
     def __init__(
@@ -81,7 +66,7 @@ class Worker:
         metrics: Metrics | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
-        # The pid of a container's only process is the same after every start: the rest tells one life from the next.
+        # A container's only process has the same pid after every start: the random part tells one life from the next.
         self.name = options.name or f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = metrics or Metrics()
         self._options = options
@@ -104,8 +89,11 @@ class Worker:
     # Life
 
     def start(self) -> None:
-        """Start all loops. Waits for the database if it is away; raises UnknownQueue when a queue's table was never
-        adopted, psycopg.Error when the database refuses us."""
+        """Start all loops. Waits for the database while it is away.
+
+        Raises UnknownQueue when a queue's table was never adopted, psycopg.Error when the database refuses us or `hurry()`
+        ended the wait.
+        """
         link = self._link("start")
         try:
             self._stores = {queue.name: Store(self._describe(link, queue), queue.columns) for queue in self._queues}
@@ -127,19 +115,19 @@ class Worker:
             self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
         )  # fmt: skip
-        self._keeper = Rescuer(
-            self._link("keep"), self._meter, sources,
+        self._rescuer = Rescuer(
+            self._link("rescue"), self._meter, sources,
             lease_seconds=self._options.lease_seconds, poll_seconds=self._options.poll_seconds,
-            due=self._claimer.due, lanes=self._claimer.lanes,
+            notify=self._claimer.notify, lanes=self._claimer.lanes,
             current=lambda: self._heartbeat.current,
         )  # fmt: skip
-        self._loops = [self._heartbeat, self._completer, self._keeper, self._claimer]
+        self._loops = [self._heartbeat, self._completer, self._rescuer, self._claimer]
         if direct := self._options.direct_conninfo:
-            ear = DirectListenLoop(self._link("listen", direct=direct), self._meter)
-            ear.hear(self._claimer.due, self._heartbeat.check, self._present)
-            self._loops.append(ear)
+            listen_loop = DirectListenLoop(self._link("listen", direct=direct), self._meter)
+            listen_loop.listen_with(self._claimer.notify, self._heartbeat.check, self._present)
+            self._loops.append(listen_loop)
         else:
-            self._claimer.hear(self._claimer.heard, self._heartbeat.check, self._present)
+            self._claimer.listen_with(self._claimer.notify_in_own_thread, self._heartbeat.check, self._present)
         for loop in self._loops:
             loop.start()
         threading.Thread(target=self._watch, name="jobqueue-watch", daemon=True).start()
@@ -151,7 +139,7 @@ class Worker:
         )
 
     def drain(self, timeout: float) -> bool:
-        """Stop: claim nothing more, give back what has not begun, let jobs finish for `timeout` seconds, release the rest.
+        """Stop: claim nothing more, give back jobs that have not begun, let others finish for `timeout` seconds, release the rest.
 
         Returns whether every job that had begun came to its own end. The heartbeat outlives the last of them.
         """
@@ -183,7 +171,7 @@ class Worker:
         return finished
 
     def hurry(self) -> None:
-        """End a start or a drain under way now: wait for the database or for jobs no longer.
+        """End a start or a drain that is under way: it waits no longer for the database, or for jobs.
 
         May be called from a signal handler: it takes no lock.
         """
@@ -192,7 +180,7 @@ class Worker:
     def run_once(
         self, timeout: float | None = None, *, stop: Callable[[], bool] = lambda: False, drain_seconds: float = 30.0
     ) -> bool:
-        """Start, work on everything that is due or until `stop()`, and drain; returns what `drain` does.
+        """Start, work until nothing is due or `stop()` says so, and drain; returns what `drain` returns.
 
         Raises TimeoutError after `timeout` seconds, and as `start` does.
         """
@@ -216,7 +204,7 @@ class Worker:
 
     @property
     def started(self) -> bool:
-        """Whether the loops have been started: before that the worker may be waiting for the database."""
+        """Whether the loops have been started: before that the worker may wait for the database."""
         return bool(self._loops)
 
     @property
@@ -224,7 +212,7 @@ class Worker:
         return self._draining.is_set()
 
     def stuck(self) -> str | None:
-        """Why this process cannot make progress, or None. The database's absence is no reason: it comes back."""
+        """Why this process makes no progress, or None. The database's absence is no reason: it comes back."""
         return find_stuck(self._loops)
 
     # Parts
@@ -236,7 +224,7 @@ class Worker:
         self._links.append(link)
         return link
 
-    def _describe(self, link: Link, queue: Queue) -> Any:
+    def _describe(self, link: Link, queue: Queue) -> Description:
         def rest(seconds: float) -> None:
             until = time.monotonic() + seconds
             while time.monotonic() < until and not self._hurried:
@@ -277,19 +265,19 @@ class Worker:
         outcome = self._runner.run(job, context)
         job.ended = True
         self._completer.submit(outcome)
-        self._claimer.room.ended(job.queue)
+        self._claimer.capacity.ended(job.queue)
 
     def _entered(self, queue: str) -> None:
-        self._claimer.due(queue)
+        self._claimer.notify(queue)
 
     def _eased(self) -> None:
-        self._claimer.room.eased()
+        self._claimer.capacity.eased()
 
     def _freed(self) -> None:
-        self._claimer.room.freed()
+        self._claimer.capacity.freed()
 
     def _release(self, jobs: list[LeasedJob]) -> None:
-        """Give jobs back without a charge, in this thread: they run elsewhere at once."""
+        """Give jobs back, uncharged, in this thread: they can run elsewhere at once."""
         link = self._link("release", timeout=5.0)
         try:
             for queue, store in self._stores.items():
@@ -310,10 +298,10 @@ class Worker:
         return True
 
     def _watch(self) -> None:
-        """Cut connections whose statement has had no answer for too long, so that their loop can open another."""
+        """Cut connections whose statements get no answer in time, so that their loops open others."""
         while not self._stopped.wait(0.5):
             now = time.monotonic()
-            self._meter.in_flight(self._claimer.room.in_flight)
+            self._meter.in_flight(self._claimer.capacity.in_flight)
             guarded: list[Link | Transactions] = [self._transactions, *self._links]
             for connections in guarded:
                 if connections.cut_if_stuck(now):

@@ -9,6 +9,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from jobqueue.kernel import Queue
+from jobqueue.kernel.database.rows import LaneFloors
 
 if TYPE_CHECKING:
     from tests.kernel.helpers import Rig
@@ -100,7 +101,7 @@ def test_jobs_parked_for_ever_and_due_since_ever(rig: Rig) -> None:
     rig.insert(1, run_after="infinity")
     [job] = rig.insert(1, run_after="-infinity")
     engine = rig.engine(JOBS)
-    depth = rig.store().measure(rig.link, ([5], [0]))
+    depth = rig.store().measure(rig.link, LaneFloors([5], [0]))
     [begun] = engine.work_off()
     assert begun.id == job
     assert [begun.waited, depth.oldest_due] == pytest.approx([365 * 86_400] * 2, rel=0.01)
@@ -124,7 +125,7 @@ def test_a_transaction_that_commits_late_with_an_early_position_is_found(rig: Ri
     position = late.execute(b"SELECT position FROM jobs WHERE kind = 'late'").fetchall()[0][0]
     assert position < floor
     late.commit()
-    engine.claimer.due("jobs")
+    engine.claimer.notify("jobs")
     assert len(engine.work_off()) == 1
 
 
@@ -136,7 +137,7 @@ def test_the_safe_floor_waits_for_a_transaction_that_is_open_and_rises_when_it_e
     lanes = engine.claimer._sources[0].lanes
 
     def look() -> int:
-        engine.claimer.due(None)
+        engine.claimer.notify(None)
         engine.turn(2)
         return lanes.survey_from()[1][0]
 
@@ -152,7 +153,7 @@ def test_an_open_transaction_that_locks_a_job_does_not_stop_the_others(rig: Rig)
     engine = rig.engine(JOBS, size=1)
     assert [job.id for job in engine.work_off()] == others
     host.rollback()
-    engine.claimer.due(None)
+    engine.claimer.notify(None)
     assert [job.id for job in engine.work_off()] == [locked]
 
 
@@ -163,7 +164,7 @@ def test_a_claim_whose_answer_was_lost_is_given_back_without_a_charge(rig: Rig) 
     [store] = engine.completer._stores.values()
     # Exactly what a connection lost after the commit leaves behind: the rows are leased, nobody knows of it.
     [job] = rig.claim()
-    claimer._unanswered.add(store, job.token)
+    claimer._lost_claims.add(store, job.token)
     [again] = engine.turn(3)
     assert (again.id, again.attempt) == (id_, 1)
     assert again.token != job.token
@@ -207,7 +208,7 @@ def test_a_suspect_runs_alone_and_its_neighbours_before_and_after_it(rig: Rig) -
     engine = rig.engine(JOBS, size=8)
     assert sorted(job.id for job in engine.turn(3)) == others
     bad = suspect(rig)
-    engine.claimer.due("jobs")
+    engine.claimer.notify("jobs")
     engine.turn()
     late = rig.insert(4)
     # Once the suspect is known, nothing is claimed until the pool has run empty.
@@ -227,7 +228,7 @@ def test_between_suspects_the_others_get_their_time_and_the_claimer_its_rest(rig
     assert [job.id for job in engine.turn(3)] == [first]
     engine.end_all()
     [other] = rig.insert()
-    engine.claimer.due(None)
+    engine.claimer.notify(None)
     assert [job.id for job in engine.turn(3)] == [other]
     engine.end_all()
     rest = engine.claimer.turn()
@@ -249,6 +250,6 @@ def test_idle_is_when_nothing_is_due(rig: Rig) -> None:
     engine.turn(3)
     seen.append(engine.claimer.idle)
     for queue in ("another", "jobs"):
-        engine.claimer.due(queue)
+        engine.claimer.notify(queue)
         seen.append(engine.claimer.idle)
     assert seen == [False, True, True, False]

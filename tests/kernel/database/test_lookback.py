@@ -8,6 +8,7 @@ import pytest
 
 from jobqueue.kernel.database import lookback as module
 from jobqueue.kernel.database.lookback import ALL_THE_WAY_EVERY, Lookback
+from jobqueue.kernel.database.rows import LaneFloors, LaneGaps
 
 if TYPE_CHECKING:
     from tests.kernel.helpers import Rig
@@ -69,9 +70,9 @@ def test_delayed_jobs_and_leases_further_back_are_not_seen(rig: Rig) -> None:
     rig.insert(1, run_after="=now() + interval '2 hours'")
     rig.sql.execute(b"ALTER TABLE jobs DISABLE TRIGGER USER")
     rig.sql.execute(b"UPDATE jobs SET run_after = run_after - interval '1 hour 100 seconds'")
-    nothing: tuple[list[int], list[int]] = ([], [])
-    due = store.survey(rig.link, nothing, nothing).next_delayed
-    later = store.survey(rig.link, nothing, nothing, 50.0).next_delayed
+    lanes, gaps = LaneFloors([], []), LaneGaps([], [])
+    due = store.survey(rig.link, lanes, gaps).next_delayed
+    later = store.survey(rig.link, lanes, gaps, 50.0).next_delayed
     assert due is not None
     assert later is not None
     assert -110 < due < -90 < 3_400 < later < 3_600

@@ -1,4 +1,4 @@
-"""The keeper: jobs of lost workers run again, and a job that loses its workers by itself comes to an end."""
+"""The rescuer: jobs of lost workers run again, and a job that loses its workers by itself comes to an end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.waiting import eventually
 
 from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.kernel import Chore, Queue
+from jobqueue.kernel.database.rows import LaneFloors
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def test_the_queue_is_measured(rig: Rig) -> None:
     rig.insert(1, status="failed")
     rig.insert(4, status="completed")
     store = rig.store()
-    depth = store.measure(rig.link, ([5], [0]))
+    depth = store.measure(rig.link, LaneFloors([5], [0]))
     assert (depth.due, depth.delayed, depth.processing, depth.failed) == (3, 2, 0, 1)
     assert 100 <= depth.oldest_due < 110
 

@@ -1,1 +1,1 @@
-"""Which jobs are leased next, and how many."""
+"""Decides which jobs are leased next, and how many."""

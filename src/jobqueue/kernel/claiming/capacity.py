@@ -1,4 +1,4 @@
-"""How many jobs may be claimed now: what there is room for, and what is worth a statement."""
+"""How many jobs may be claimed now: how many fit, and how many are worth a statement."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from jobqueue.kernel.running.completer import Completer
     from jobqueue.kernel.running.thread_pool import Pool
 
-# While a backlog is worked on, a claim waits this long, in seconds, for half of the slots to be free.
+# While there is a backlog, a claim waits this long, in seconds, for half of the slots to be free.
 _PATIENCE = 0.002
 
-# Claims of a backlog are of half of the slots, so that the other half is at work meanwhile; of all of them where half would
-# be fewer than this many jobs: a statement costs what a hundred jobs cost.
+# A claim from a backlog fills half of the slots, so that the other half works meanwhile. It fills all of them where half would
+# be fewer than this many jobs: a statement costs as much as a hundred jobs.
 WORTH_HALVING = 100
 
 # Batch sizes; each is a statement of its own, because the limit in it is a literal.
@@ -28,7 +28,7 @@ _SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6,
 class Capacity:
     """The slots of the pool, the limits of queues, and the outcomes that wait to be recorded.
 
-    `wake` wakes the claimer, and sets `woken`. Jobs' threads and the completer's say when there is more room.
+    `wake` wakes the claimer, and sets `woken`. The jobs' threads and the completer's tell when capacity has grown.
     """
 
     def __init__(
@@ -59,16 +59,14 @@ class Capacity:
     @property
     def full(self) -> bool:
         """Whether nothing may be claimed: all slots are taken, or too many outcomes wait to be recorded."""
-        # Said before looking: outcomes that are recorded in between are then heard of.
+        # Set first, so that an outcome recorded meanwhile still wakes us.
         self._overdue = True
         self._overdue = self._completer.unrecorded > MOST_UNRECORDED
         return self._overdue or self._pool.free <= 0
 
     def prepare(self, *, backlog: bool) -> None:
-        """Say before claims whether the last ones left a backlog: then half of the slots are waited for, for a moment.
-
-        Claims cost by the statement more than by the job.
-        """
+        """Call before the claims of a turn. `backlog` says that the last claims left jobs behind: this then waits a moment for
+        half of the slots, because a claim costs more by the statement than by the job."""
         self._most = self._pool.size
         if not backlog:
             return
@@ -83,10 +81,10 @@ class Capacity:
 
     def batch(self, queue: Queue) -> int:
         """How many jobs of `queue` to ask for; 0 when it has to wait."""
-        room = min(self._pool.free, self._most)
+        most = min(self._pool.free, self._most)
         if queue.limit is not None:
-            room = min(room, queue.limit - self.in_flight[queue.name])
-        return next((size for size in _SIZES if size <= room), 0)
+            most = min(most, queue.limit - self.in_flight[queue.name])
+        return next((size for size in _SIZES if size <= most), 0)
 
     def took(self, queue: str, jobs: int) -> None:
         """Jobs of `queue` were leased, and are about to run."""
@@ -96,17 +94,17 @@ class Capacity:
     # For other threads
 
     def ended(self, queue: str) -> None:
-        """A job's thread is done with it."""
+        """A job of `queue` has run."""
         with self._counting:
             self.in_flight[queue] -= 1
 
     def freed(self) -> None:
-        """A slot is free. The claimer is woken when that makes as many as it waits for."""
+        """A slot is free. Wakes the claimer when as many are free as it waits for."""
         if self._pool.free >= self._wanted and not self._woken.is_set():
             self._wake()
 
     def eased(self) -> None:
-        """Fewer outcomes wait to be recorded. The claimer is woken when they had held it up and do not any more."""
+        """Fewer outcomes wait to be recorded. Wakes the claimer when they held it up and do so no more."""
         if self._overdue and self._completer.unrecorded <= MOST_UNRECORDED:
             self._overdue = False
             self._wake()

@@ -1,4 +1,7 @@
-"""One claimer a process: turns free slots into leased jobs, in batches."""
+"""One claimer a process: turns free slots into leased jobs, in batches.
+
+A little over 300 lines, and left whole: each part of a turn depends on what the last claim of each queue found.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.database.store import Store, Survey
+    from jobqueue.kernel.database.rows import LaneFloors
+    from jobqueue.kernel.database.store import Store
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.leasing.leases import Leases
     from jobqueue.kernel.meter import Meter
@@ -31,19 +35,22 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# A busy queue is surveyed this often, in seconds, for new lanes, delayed jobs and stragglers.
+# Seconds between two surveys of a busy queue, which look for new lanes, delayed jobs and stragglers.
 _SURVEY_EVERY = 1.0
 
-# Floors are forgotten and found again this often, in seconds: a claim from the very beginning costs little once.
+# Seconds after which floors are forgotten and found again: one claim from the very beginning costs little.
 _FORGET_EVERY = 600.0
 
-# Seconds for which the claimer lets go of the interpreter when nothing more is due: the job's thread needs it to begin.
-_WAY = 0.0005
+# Seconds for which the claimer yields the interpreter when nothing more is due: the job's thread needs it to begin.
+_YIELD_SECONDS = 0.0005
 
 
 @dataclass(slots=True)
 class _Source:
-    """One queue, as this claimer sees it. Times are time.monotonic()."""
+    """One queue, as this claimer sees it. Times are time.monotonic().
+
+    `asked`: somebody notified us since the last claim. `drained`: the last claim and survey found no more.
+    """
 
     queue: Queue
     store: Store
@@ -58,9 +65,9 @@ class _Source:
 
 
 class Claimer(ListenLoop):
-    """Claims for all queues in turn, so that none starves another, and never more than the pool has room for.
+    """Claims for all queues in turn, so that none starves another, and never more than there is capacity for.
 
-    A suspect (a job whose workers keep dying) is run alone: the claimer lets the pool run empty, leases that one job, and
+    A suspect (a job whose workers keep dying) runs alone: the claimer lets the pool run empty, leases that one job, and
     claims nothing beside it.
     """
 
@@ -84,7 +91,7 @@ class Claimer(ListenLoop):
         self._pool = pool
         self._worker = worker
         self._poll = poll_seconds
-        self._unanswered = LostClaims()
+        self._lost_claims = LostClaims()
         self._alone = False
         self._alone_since = 0.0
         self._next_suspect_at = 0.0
@@ -93,22 +100,22 @@ class Claimer(ListenLoop):
         self._claiming = threading.Lock()
         self._closed = threading.Event()
         self._token: UUID | None = None
-        self.room = Capacity(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
+        self.capacity = Capacity(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
 
-    def due(self, queue: str | None) -> None:
-        """Somebody says that jobs of `queue` (None: of any) are due. Callable from any thread."""
-        self.heard(queue)
+    def notify(self, queue: str | None) -> None:
+        """Jobs of `queue` (None: of any) are due. Callable from any thread."""
+        self.notify_in_own_thread(queue)
         self.wake()
 
-    def heard(self, queue: str | None) -> None:
-        """The same, in the claimer's own thread."""
+    def notify_in_own_thread(self, queue: str | None) -> None:
+        """The same without waking, for a listener that the claimer itself runs."""
         for source in self._sources:
             if queue is None or source.queue.name == queue:
                 source.asked = True
 
-    def lanes(self, queue: str) -> tuple[list[int], list[int]]:
-        """The queue's lanes and their safe floors, for measuring it."""
-        return next(s.lanes.survey_from() for s in self._sources if s.queue.name == queue)
+    def lanes(self, queue: str) -> LaneFloors:
+        """The queue's lanes with their safe floors, for measuring it. Callable from any thread."""
+        return next(source.lanes.survey_from() for source in self._sources if source.queue.name == queue)
 
     @property
     def idle(self) -> bool:
@@ -133,14 +140,14 @@ class Claimer(ListenLoop):
     def turn(self) -> float:
         super().turn()
         if self._wake.is_set():
-            # Whatever it was that woke us is looked at below.
+            # Below we look at whatever woke us.
             self._wake.clear()
         with self._claiming:
-            self._unanswered.give_back(self.link)
+            self._lost_claims.give_back(self.link)
             if self._closed.is_set():
                 return min(self._poll, 1.0)
             seconds = self._claim_in_turn()
-            # What came back after the order to stop is given back without a rest.
+            # A claim that came back after the order to stop is given back without a rest.
             return 0.0 if self._closed.is_set() else seconds
 
     def _claim_in_turn(self) -> float:
@@ -154,7 +161,7 @@ class Claimer(ListenLoop):
         # Each turn begins with the next queue, so that none is always served first.
         self._first = (self._first + 1) % len(self._sources)
         in_turn = self._sources[self._first :] + self._sources[: self._first]
-        self.room.prepare(backlog=self._backlog)
+        self.capacity.prepare(backlog=self._backlog)
         self._backlog = False
         more = False
         for source in in_turn:
@@ -165,7 +172,7 @@ class Claimer(ListenLoop):
         return 0.0 if more else self._rest()
 
     def _rest(self) -> float:
-        """Seconds until there may be something to claim. A queue that is only out of room is woken by a job's end."""
+        """Seconds until there may be something to claim. A queue that lacks only capacity is woken by a job's end."""
         if any(source.drained and source.asked for source in self._sources):
             return 0.0
         until = [source.look_at for source in self._sources if source.drained]
@@ -174,27 +181,27 @@ class Claimer(ListenLoop):
         return max(0.001, min(until) - time.monotonic()) if until else self._poll
 
     def _must_wait(self, now: float) -> bool:
-        """Whether claiming is held up: by a job that runs alone, by a full pool, by outcomes that cannot be recorded."""
+        """Whether a job that runs alone, a full pool or outcomes that cannot be recorded hold claiming up."""
         if self._alone:
-            if not self.room.empty:
+            if not self.capacity.empty:
                 return True
             self._alone = False
             # Between suspects ordinary jobs get as much time as the last suspect took.
             self._next_suspect_at = now + max(1.0, now - self._alone_since)
         if any(source.suspects for source in self._sources) and now >= self._next_suspect_at:
-            if not self.room.empty:
+            if not self.capacity.empty:
                 return True
             self._run_suspect()
             return self._alone
-        return self.room.full
+        return self.capacity.full
 
     def _serve(self, source: _Source) -> bool:
-        """Claim a batch from one queue; look around when it came back short, or when it is time to.
+        """Claim a batch from one queue; survey the queue when the batch came back short, or when it is time to.
 
         Returns whether there may be more to claim at once.
         """
         now = time.monotonic()
-        asked = self.room.batch(source.queue)
+        asked = self.capacity.batch(source.queue)
         if not asked:
             return False
         if now - source.forgotten_at > _FORGET_EVERY:
@@ -206,7 +213,7 @@ class Claimer(ListenLoop):
         claimed = self._claim(source, asked)
         full = claimed == asked
         if claimed and not full:
-            time.sleep(_WAY)
+            time.sleep(_YIELD_SECONDS)
             # Made now: the next job will not wait for it.
             self._token = uuid4()
         if full:
@@ -218,7 +225,7 @@ class Claimer(ListenLoop):
 
     def _claim(self, source: _Source, limit: int) -> int:
         lanes = source.lanes.claim_from()
-        if not lanes[0]:
+        if not lanes.priorities:
             return 0
         leased = self._lease(
             source,
@@ -237,19 +244,19 @@ class Claimer(ListenLoop):
         try:
             jobs = claim(token)
         except LOST:
-            # Whether the claim was committed is not known. If it was, nobody runs those jobs: give them back later.
-            self._unanswered.add(source.store, token)
+            # We cannot know whether the claim was committed. If it was, nobody runs those jobs: give them back later.
+            self._lost_claims.add(source.store, token)
             raise
         if self._closed.is_set():
-            # The answer came after the order to stop: nothing of it is begun.
-            self._unanswered.add(source.store, token)
+            # The answer came after the order to stop: begin none of its jobs.
+            self._lost_claims.add(source.store, token)
             return []
         if jobs:
             if len(jobs) == limit >= WORTH_HALVING:
-                # To make one lets go of the interpreter, and jobs would take it before the next claim is on its way.
+                # Making a token yields the interpreter: later, the jobs would take it before the next claim is on its way.
                 self._token = uuid4()
             self._leases.hold(jobs)
-            self.room.took(source.queue.name, len(jobs))
+            self.capacity.took(source.queue.name, len(jobs))
             self._pool.submit(jobs)
             self.meter.started(source.queue.name, [job.waited for job in jobs])
         return jobs
@@ -274,13 +281,13 @@ class Claimer(ListenLoop):
             source.suspects = False
 
     def _survey(self, source: _Source) -> bool:
-        """Look at what the claim could not see; returns whether there is something to claim now."""
+        """Look for what the claim could not see; returns whether there is something to claim now."""
         lanes = source.lanes.survey_from()
         back = source.delayed.seconds()
-        seen: Survey = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
+        seen = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
         source.surveyed_at = time.monotonic()
         source.suspects = seen.suspects
-        news = source.lanes.surveyed(lanes[0], seen.heads, seen.found, seen.oldest_running)
+        news = source.lanes.surveyed(lanes.priorities, seen.heads, seen.found, seen.oldest_running)
         if source.lanes.wants_mark:
             source.lanes.mark(seen.last_position, source.store.mark(self.link))
         if seen.next_delayed is not None and seen.next_delayed <= 0:
@@ -293,7 +300,7 @@ class Claimer(ListenLoop):
 
     def last(self) -> None:
         try:
-            self._unanswered.give_back(self.link)
+            self._lost_claims.give_back(self.link)
         except LOST as error:
             log.warning("jobs_left_to_their_leases", error=str(error).strip())
         finally:

@@ -1,9 +1,9 @@
-"""Claims that nobody here will run: their answer was lost on the way, or came after the order to stop."""
+"""Claims whose jobs nobody here will run: the answer was lost on the way, or came after the order to stop."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import errors
 
@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Seconds between two attempts to give back a claim whose jobs somebody else's open transaction holds up.
+# Seconds between two attempts to give back a claim while somebody else's open transaction holds its jobs up.
 _EVERY = 2.0
 
 
+class _LostClaim(NamedTuple):
+    store: Store
+    token: UUID
+
+
 class LostClaims:
-    """Gives the jobs of such claims back, if there are any: whether the claim was committed is not known."""
+    """Gives the jobs of such claims back. There may be none: nobody here knows whether a lost claim was committed."""
 
     def __init__(self) -> None:
-        self._claims: list[tuple[Store, UUID]] = []
+        self._claims: list[_LostClaim] = []
         self._at = 0.0
 
     def add(self, store: Store, token: UUID) -> None:
-        self._claims.append((store, token))
+        self._claims.append(_LostClaim(store, token))
 
     def give_back(self, link: Link) -> None:
-        """Give back what can be now. Raises psycopg's errors; what was not given back is tried again."""
+        """Give back what can be given back now; the rest is left for the next call. Raises psycopg's errors."""
         if not self._claims:
             return
         now = time.monotonic()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 
+from jobqueue.kernel.database.rows import Depth, Rescued, Survey
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
 from jobqueue.kernel.job import LeasedJob
 
@@ -20,43 +20,12 @@ if TYPE_CHECKING:
     import psycopg
 
     from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.rows import LaneFloors, LaneGaps
     from jobqueue.kernel.job import JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a claim from the floors would not see. `next_delayed` is in seconds from now, None when nothing is delayed."""
-
-    heads: list[int | None]
-    found: list[int]
-    next_delayed: float | None
-    suspects: bool
-    oldest_running: int
-    last_position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """Jobs by state, each counted to COUNT_CAP and no further, and the age in seconds of the oldest that is due."""
-
-    due: int
-    delayed: int
-    processing: int
-    failed: int
-    oldest_due: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rescued:
-    """A job taken away from a worker that stopped renewing; `failed` when no attempt is left."""
-
-    id: JobId
-    locked_by: str
-    failed: bool
-
-
-# How long a rescue waits for a lock: less than it takes to look for deadlocks, and when jobs are rescued one by one
-# hardly at all, and in all for so many seconds.
+# How long a rescue waits for a lock: less than the server takes to look for deadlocks. When jobs are rescued one by one each
+# waits hardly at all, and all of them together take no more than so many seconds.
 _PATIENCE = "500ms"
 _LITTLE_PATIENCE = "20ms"
 _SINGLY_FOR = 5.0
@@ -89,10 +58,12 @@ class Store:
     # Claiming
 
     def claim(
-        self, link: Link, lanes: tuple[list[int], list[int]], limit: int, token: UUID, worker: str, lease: float
+        self, link: Link, lanes: LaneFloors, limit: int, token: UUID, worker: str, lease: float
     ) -> list[LeasedJob]:
         """Lease up to `limit` due jobs; returns them in the order in which to run them."""
-        params = {"priorities": lanes[0], "floors": lanes[1], "token": token, "worker": worker, "lease": lease}
+        params = {
+            "priorities": lanes.priorities, "floors": lanes.floors, "token": token, "worker": worker, "lease": lease
+        }  # fmt: skip
         return self._leased(link, self._sql("claim_jobs", limit), params, token)
 
     def claim_suspect(self, link: Link, token: UUID, worker: str, lease: float) -> list[LeasedJob]:
@@ -118,15 +89,9 @@ class Store:
         """Give back a claim whose answer was lost on the way; returns how many jobs it had leased."""
         return len(link.fetch(self._sql("release_claim"), {"token": token}))
 
-    def survey(
-        self,
-        link: Link,
-        lanes: tuple[list[int], list[int]],
-        gaps: tuple[list[int], list[int]],
-        back: float | None = None,
-    ) -> Survey:
+    def survey(self, link: Link, lanes: LaneFloors, gaps: LaneGaps, back: float | None = None) -> Survey:
         """Look, without locking, at what a claim would not see. `back` as Lookback gives it, for delayed jobs."""
-        params = {"priorities": lanes[0], "floors": lanes[1], "lows": gaps[0], "highs": gaps[1], "back": back}
+        params = {**lanes._asdict(), **gaps._asdict(), "back": back}
         return Survey(*link.fetch(self._sql("survey_queue"), params)[0])
 
     def mark(self, link: Link) -> int:
@@ -140,8 +105,10 @@ class Store:
     # Holding
 
     def renew(self, link: Link, held: Sequence[LeasedJob], lease: float) -> dict[JobId, bool]:
-        """Extend leases; returns the ids that are still held, and whether each was extended: one whose row somebody
-        has locked is not."""
+        """Extend leases; returns the ids that are still held, and whether each was extended.
+
+        A lease is not extended while somebody has its row locked. An id that is missing is lost.
+        """
         return dict(link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease}))
 
     def holds(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
@@ -149,7 +116,7 @@ class Store:
         return self._finds(cursor, "hold_job", {"id": job.id, "token": job.token})
 
     def find_recorded(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
-        """Jobs that have ended under the leases given: a holder whose answer was lost learns so that it was heard."""
+        """The ids of jobs that ended under the leases given: a holder learns from it that its lost statement was carried out."""
         return {row[0] for row in link.fetch(self._sql("find_completed"), _pairs(jobs))}
 
     # Recording outcomes: each returns the ids that were still held and are now recorded
@@ -192,13 +159,13 @@ class Store:
     def release(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
         return {row[0] for row in link.fetch(self._sql("release_jobs"), _pairs(jobs))}
 
-    # Keeping
+    # Rescuing and measuring
 
     def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
         """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it.
 
-        A job that comes back coalesces, and so may have to wait for a host that is enqueuing its twin. It is passed over
-        then: nobody's open transaction keeps other jobs from being rescued.
+        A job that becomes pending again is compared with its pending twin, and may have to wait for a host that enqueues
+        one. Such a job is passed over: nobody's open transaction keeps other jobs from being rescued.
         """
         params = {"lease": lease, "back": back, "ids": None, "patience": _PATIENCE}
         try:
@@ -225,18 +192,19 @@ class Store:
         """Give rows in progress without a lease one to end in; returns how many."""
         return int(link.fetch(self._sql("lease_orphans"), {"lease": lease})[0][0])
 
-    def measure(self, link: Link, lanes: tuple[list[int], list[int]]) -> Depth:
+    def measure(self, link: Link, lanes: LaneFloors) -> Depth:
         """Depth by state and the age of the oldest due job."""
-        row = link.fetch(self._sql("measure_queue"), {"priorities": lanes[0], "floors": lanes[1]})[0]
+        row = link.fetch(self._sql("measure_queue"), lanes._asdict())[0]
         due, delayed, processing, failed = (min(int(n), COUNT_CAP) for n in row[:4])
         return Depth(due, delayed, processing, failed, float(row[4]))
 
 
 def _pairs(jobs: Sequence[LeasedJob], **more: Sequence[Any]) -> dict[str, Any]:
-    """Parallel arrays in the order of ids, as the statements expect them. Of two leases on one job the later comes last:
-    it is the one that counts. The order also keeps statements that lock the same rows from deadlocking.
+    """Parallel arrays in the order of ids, as the statements expect them.
 
-    Ids and tokens are written as the text of an array: the driver's own way costs more than the statement itself does.
+    Of two leases on one job the later comes last: it is the one that counts. The order also keeps statements that lock the
+    same rows from deadlocking. Ids and tokens are written as the text of an array: the driver's own way costs more than the
+    statement itself does.
     """
     if more:
         order = sorted(range(len(jobs)), key=lambda n: _LEASE(jobs[n]))

@@ -1,1 +1,1 @@
-"""Who holds a job, for how long, and what becomes of the jobs of a worker that is gone."""
+"""Who holds a job, for how long, and who takes the jobs of a gone worker."""

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Every retry anywhere looks like a lease that was taken away: they are asked about this often at most, in seconds.
+# Seconds between two questions about leases. Every retry anywhere looks like a lease that was taken away, and there are many.
 _CHECK_EVERY = 0.25
 
 
 class Heartbeat(Loop):
-    """Renews each lease four times in its length or more often, and shows the process in jobqueue.workers.
+    """Renews each lease at least four times in its length, and shows the process in jobqueue.workers every BEAT_EVERY seconds.
 
     `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining, presence.
     """
@@ -53,16 +53,16 @@ class Heartbeat(Loop):
 
     @property
     def current(self) -> bool:
-        """Whether leases were renewed lately: only then may this process judge that others were not."""
+        """Whether this process renewed its leases lately: only then may it judge that others did not."""
         return time.monotonic() - self._renewed_at < self._leases.lease_seconds / 2
 
     def check(self) -> None:
-        """Ask about every lease soon: somebody says that one was revoked."""
+        """Ask about every lease soon, because one may have been revoked. Callable from any thread."""
         self._asked = True
         self.wake()
 
     def beat(self) -> None:
-        """Show this process now."""
+        """Show this process now. Callable from any thread."""
         self._due_at = time.monotonic()
         self.wake()
 
@@ -73,7 +73,7 @@ class Heartbeat(Loop):
         if asked:
             self._asked, self._checked_at = False, now
         if asked or due:
-            # A lease claimed a moment ago needs no renewal: most short jobs never see one.
+            # A lease that is a moment old needs no renewal: most short jobs never see one.
             self._renew(0.0 if asked else self._interval * 0.5)
             self._renewed_at = now
         if due:
@@ -86,7 +86,7 @@ class Heartbeat(Loop):
         return max(0.0, until - time.monotonic())
 
     def lost(self) -> None:
-        # What was not renewed or shown is so as soon as that is possible.
+        # Renew and show as soon as the database is back.
         self._due_at = min(self._due_at, time.monotonic())
         self._asked = True
 
@@ -95,12 +95,12 @@ class Heartbeat(Loop):
             sent_at = time.monotonic()
             still_held = self._stores[queue].renew(self.link, jobs, self._leases.lease_seconds)
             for job in self._leases.renewed(jobs, still_held, sent_at):
-                # An outcome on the way ends the lease as well.
+                # A job whose outcome is on the way loses its lease by that.
                 if not job.ended:
                     log.warning("lease_lost", queue=queue, job_id=str(job.id), attempt=job.attempt)
 
     def last(self) -> None:
         try:
             self.link.fetch(statement("forget_worker"), {"name": self._introduce()["name"]})
-        except Exception as error:  # noqa: BLE001 - the row is for people to look at; leaving it costs nothing
+        except Exception as error:  # noqa: BLE001 - the row is for people to look at: to leave it costs nothing
             log.debug("worker_row_left", error=str(error).strip())

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.job import JobId, LeasedJob
 
-# A lease that has not been renewed for this part of its length is no longer acted on, and neither is any when the worker
-# has not shown itself for this part of the time after which it may be taken for gone. The rest is for the steps that
-# cannot be stopped half-way: a request under way, a transaction that is committing.
+# Nobody acts on a lease that was not renewed for this part of its length, or on any lease when the worker has not beaten for
+# this part of GONE_AFTER. The rest is for steps that cannot be stopped half-way: a request under way, a transaction that is
+# committing.
 _ACTED_ON = 0.75
 
 
 class Leases:
-    """Jobs held by this process, with the time of each one's last successful renewal.
+    """The jobs that this process holds, each with the time of its last successful renewal.
 
-    All times are time.monotonic(): a lease is believed to run from the moment before the claim or renewal was sent.
+    All times are time.monotonic(). A lease is believed to run from the moment before the claim or renewal was sent.
     """
 
     def __init__(self, lease_seconds: float) -> None:
@@ -37,7 +37,7 @@ class Leases:
 
     def hold(self, jobs: Iterable[LeasedJob]) -> None:
         for job in jobs:
-            # Claimed again by this very process: whoever still works under the earlier lease has lost it.
+            # This very process claimed the job again: whoever still works under the earlier lease has lost it.
             earlier = self._held.get((job.queue, job.id))
             if earlier is not None:
                 earlier.lost = True
@@ -59,7 +59,7 @@ class Leases:
         return by_queue
 
     def renewed(self, jobs: Iterable[LeasedJob], still_held: Mapping[JobId, bool], sent_at: float) -> list[LeasedJob]:
-        """Take in a renewal's answer (see Store.renew); returns the jobs whose lease turned out to be lost."""
+        """Take in a renewal's answer (see Store.renew); returns the jobs whose leases are lost."""
         lost = []
         with self._changed:
             for job in jobs:
@@ -72,12 +72,13 @@ class Leases:
         return lost
 
     def seen(self, sent_at: float, *, present: bool) -> None:
-        """This process has shown itself; unless it is `present`, nobody can take it for gone."""
+        """This process beat at `sent_at`. Unless it is `present`, nobody can take it for gone."""
         with self._changed:
             self._seen_at = sent_at if present else None
             self._changed.notify_all()
 
     def is_fresh(self, job: LeasedJob) -> bool:
+        """Whether the job's lease may be acted on now."""
         now, seen_at = time.monotonic(), self._seen_at
         if seen_at is not None and now - seen_at >= GONE_AFTER * _ACTED_ON:
             return False

@@ -1,4 +1,4 @@
-"""The keeper: rescues jobs of lost workers, measures the queues, and does their chores."""
+"""The rescuer: takes jobs back from lost workers, measures the queues, and does their chores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.database.lookback import Lookback
+from jobqueue.kernel.database.rows import GoneWorker
 from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER, LOCK_CLASS
 from jobqueue.kernel.loop import Loop
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.rows import LaneFloors
     from jobqueue.kernel.database.store import Store
     from jobqueue.kernel.meter import Meter
     from jobqueue.kernel.queue import Chore, Queue
@@ -27,12 +29,14 @@ _MEASURE_EVERY = 15.0
 
 
 class Rescuer(Loop):
-    """Looks for leases that have run out at each poll, and four times in the length of one; and for workers that are gone.
+    """Looks for leases that have run out at each poll and four times in a lease's length, and for gone workers every few seconds.
 
-    Every process keeps all queues that it serves: there is no leader, and rescuing twice is harmless.
+    Every process does so for all queues that it serves: there is no leader, and to rescue twice is harmless.
+    `notify(queue)` is called when jobs became pending again, `lanes(queue)` gives the lanes with their safe floors, and
+    `current()` says whether this process renewed its own leases lately.
     """
 
-    name = "keep"
+    name = "rescue"
 
     def __init__(
         self,
@@ -42,23 +46,23 @@ class Rescuer(Loop):
         *,
         lease_seconds: float,
         poll_seconds: float,
-        due: Callable[[str | None], None],
-        lanes: Callable[[str], tuple[list[int], list[int]]],
+        notify: Callable[[str | None], None],
+        lanes: Callable[[str], LaneFloors],
         current: Callable[[], bool],
     ) -> None:
         super().__init__(link, meter)
         self._sources = sources
         self._lease = lease_seconds
         self._poll = poll_seconds
-        self._due = due
+        self._notify = notify
         self._lanes = lanes
         self._current = current
         self._measured_at = -1e9
         self._rescue_at = -1e9
-        # Nobody is rescued for one lease after a restart of the database: leases that ran out meanwhile are looked for later.
+        # For one lease after a restart of the database nobody is rescued, so that later looks reach back that much further.
         self._leases = {queue.name: Lookback(60.0 + lease_seconds) for queue, _ in sources}
         self._done_at: dict[tuple[str, str], float] = {}
-        self._buried: set[tuple[str, int]] = set()
+        self._expired: set[GoneWorker] = set()
 
     def lost(self) -> None:
         for lookback in self._leases.values():
@@ -66,7 +70,7 @@ class Rescuer(Loop):
 
     def turn(self) -> float:
         if not self._current():
-            # After the database was away our own leases look as lost as anybody's: the heartbeat goes first.
+            # After the database was away our own leases look as lost as everybody's: the heartbeat goes first.
             return 0.1
         found = self._expire_gone()
         now = time.monotonic()
@@ -94,26 +98,26 @@ class Rescuer(Loop):
         except LOST:
             raise
         except Exception as error:
-            # A chore that fails each time must not keep the others, and the rescue, from being done.
+            # A chore that fails each time must not hold up the others, or the rescue.
             self.meter.database_error(error)
             log.exception("chore_failed", queue=queue.name, chore=chore.name)
 
     def _expire_gone(self) -> bool:
         """End the leases of workers that were killed; returns whether there were any."""
         if self._lease <= GONE_AFTER:
-            # Leases run out as soon as that, and tell more.
+            # The leases themselves run out as soon.
             return False
         silence = {"silence": GONE_AFTER, "lock": LOCK_CLASS, "lease": self._lease}
-        gone = set(self.link.fetch(statement("find_gone"), silence)) - self._buried
+        gone = {GoneWorker(*row) for row in self.link.fetch(statement("find_gone"), silence)} - self._expired
         if not gone:
             return False
         expired = 0
         for _, store in self._sources:
-            while count := store.expire(self.link, [name for name, _ in gone]):
+            while count := store.expire(self.link, [worker.name for worker in gone]):
                 expired += count
-        self._buried |= gone
+        self._expired |= gone
         if expired:
-            log.warning("workers_gone", workers=sorted(name for name, _ in gone), jobs=expired)
+            log.warning("workers_gone", workers=sorted(worker.name for worker in gone), jobs=expired)
         return expired > 0
 
     def _rescue(self, store: Store) -> None:
@@ -132,7 +136,7 @@ class Rescuer(Loop):
                     locked_by=job.locked_by,
                     outcome="failed" if job.failed else "pending",
                 )
-            self._due(name)
+            self._notify(name)
         self._leases[name].clean()
 
     def _measure(self, queue: Queue, store: Store) -> None:

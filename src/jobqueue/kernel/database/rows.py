@@ -1,0 +1,67 @@
+"""What the kernel's statements take and return, with names for the columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jobqueue.kernel.job import JobId
+
+
+class LaneFloors(NamedTuple):
+    """Lanes by priority, highest first, and the position from which each is read: parallel lists."""
+
+    priorities: list[int]
+    floors: list[int]
+
+
+class LaneGaps(NamedTuple):
+    """Open intervals of priorities that hold no known lane, highest first: parallel lists of their ends."""
+
+    lows: list[int]
+    highs: list[int]
+
+
+class GoneWorker(NamedTuple):
+    """A worker that is dead for certain, and the number of the presence that it gave up."""
+
+    name: str
+    presence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a claim from the floors would not see.
+
+    `heads` has the first pending position of each lane surveyed, None where there is none. `found` has a priority in each
+    gap that holds a due job. `next_delayed` is in seconds from now, None when nothing is delayed. `oldest_running` is a
+    transaction's number, `last_position` the last position drawn.
+    """
+
+    heads: list[int | None]
+    found: list[int]
+    next_delayed: float | None
+    suspects: bool
+    oldest_running: int
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Jobs by state, each counted to COUNT_CAP and no further, and the age in seconds of the oldest that is due."""
+
+    due: int
+    delayed: int
+    processing: int
+    failed: int
+    oldest_due: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job taken away from a worker that stopped renewing; `failed` when no attempt is left."""
+
+    id: JobId
+    locked_by: str
+    failed: bool
