@@ -9,7 +9,8 @@ import pytest
 
 from jobqueue.admin import inspector
 from jobqueue.admin.inspector import list_queues
-from jobqueue.admin.selection import STATES, Selection, block_source, indexed_sources
+from jobqueue.admin.selection import Selection, block_source, indexed_sources
+from jobqueue.kernel.database.statements import STATES
 
 if TYPE_CHECKING:
     from tests.cli.helpers import Database, Jobqueue

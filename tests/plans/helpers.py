@@ -11,8 +11,9 @@ import psycopg
 from psycopg import sql
 from tests.plans.plan import Plan
 
+from jobqueue.admin.selection import render_statement
 from jobqueue.kernel.database.link import BY_INDEX, Link
-from jobqueue.kernel.database.statements import Description, Statements
+from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements
 from jobqueue.kernel.database.store import describe
 from jobqueue.migrations import migrate
 
@@ -137,7 +138,7 @@ class Scene:
 
         Raises psycopg.errors.QueryCanceled when it takes too long.
         """
-        query = self._statements(name, limit).decode()
+        query = self.statement(name, limit)
         params = {"back": None, "ids": None, "patience": "500ms", **params}
         if not generic:
             return self._run(query.encode(), params)
@@ -180,6 +181,9 @@ class Scene:
             self.connection.execute(b"RESET enable_" + way)
 
     def statement(self, name: str, limit: int | None = None) -> str:
+        """The text of a statement of the worker's, or of the one that people's dashboards ask."""
+        if name == "inspect_queue":
+            return render_statement(name, self.description, cap=sql.Literal(COUNT_CAP + 1)).decode()
         return self._statements(name, limit).decode()
 
     @contextmanager

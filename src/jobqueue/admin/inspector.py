@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from jobqueue.admin.selection import (
+    PACKAGE,
     UNINDEXED,
     Adopted,
     JobSource,
@@ -17,7 +18,7 @@ from jobqueue.admin.selection import (
     block_source,
     id_source,
     indexed_sources,
-    render,
+    render_statement,
 )
 from jobqueue.kernel.database.limited import fetch, fetch_named
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, statement
@@ -128,7 +129,7 @@ _COLUMNS = sql.SQL(
 
 def list_queues(connection: Connection) -> list[Adopted]:
     """Every queue, by name. Raises psycopg.errors.UndefinedTable when the database was never migrated."""
-    rows = fetch(connection, statement("list_queues"), seconds=_READ)
+    rows = fetch(connection, statement("list_queues", PACKAGE), seconds=_READ)
     return [Adopted(Description(*row[:-1]), row[-1]) for row in rows]
 
 
@@ -150,7 +151,7 @@ class Inspector:
 
     def depth(self) -> QueueDepth:
         """Count the jobs by state, each up to COUNT_CAP + 1."""
-        query = render("inspect_queue", self._description, cap=sql.Literal(COUNT_CAP + 1))
+        query = render_statement("inspect_queue", self._description, cap=sql.Literal(COUNT_CAP + 1))
         *counts, oldest = fetch(self._connection, query, {}, seconds=_GLANCE)[0]
         due, delayed, processing, failed, lately = (min(int(n), COUNT_CAP + 1) for n in counts)
         return QueueDepth(due, delayed, processing, failed, lately, None if oldest is None else max(0.0, oldest))
@@ -163,7 +164,7 @@ class Inspector:
         completed_at; elsewhere nothing is counted.
         """
         for minutes in (60, 5):
-            query = render("count_completed", self._description, limit=sql.Literal(minutes))
+            query = render_statement("count_completed", self._description, limit=sql.Literal(minutes))
             plan = fetch(self._connection, b"EXPLAIN (FORMAT JSON) " + query, {}, seconds=_GLANCE)[0][0]
             if plan[0]["Plan"]["Total Cost"] <= _CHEAP:
                 try:
@@ -205,7 +206,7 @@ class Inspector:
         return Found(found[:limit], first == 0)
 
     def _list(self, selection: Selection, source: JobSource, limit: int) -> list[Listed]:
-        query = render(
+        query = render_statement(
             "list_due" if source.due else "list_jobs",
             self._description,
             columns=_COLUMNS + sql.SQL("t.kind::text" if self._queue.has_kind else "NULL"),
@@ -220,7 +221,7 @@ class Inspector:
         """Count the jobs that match, up to COUNT_CAP and for about 10 seconds at most."""
         number, deadline = 0, time.monotonic() + _READ
         for source in self._sources(selection):
-            query = render(
+            query = render_statement(
                 "count_jobs",
                 self._description,
                 source=source.condition,
@@ -244,11 +245,11 @@ class Inspector:
 
     def blocks(self) -> int:
         """The size of the table in blocks of 8 KiB."""
-        query = render("measure_heap", self._description)
+        query = render_statement("measure_heap", self._description)
         return int(fetch(self._connection, query, {}, seconds=_READ)[0][0])
 
     def show(self, id_: JobId) -> dict[str, Any] | None:
         """Give every column of one job by name; None when there is no such job."""
-        query = render("show_job", self._description)
+        query = render_statement("show_job", self._description)
         names, rows = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
         return dict(zip(names, rows[0], strict=True)) if rows else None

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg import sql
 
 from jobqueue.admin.inspector import Inspector
-from jobqueue.admin.selection import UNINDEXED, Adopted, Selection, block_source, id_source, indexed_sources, render
+from jobqueue.admin.selection import (
+    UNINDEXED,
+    Adopted,
+    Selection,
+    block_source,
+    id_source,
+    indexed_sources,
+    render_statement,
+)
 from jobqueue.kernel.database.limited import fetch
 
 if TYPE_CHECKING:
@@ -146,6 +154,6 @@ class Repair:
         return fetch(self._connection, query, self._selection.params(ids=list(ids)), seconds=_LIMIT)
 
     def _render(self, name: str, condition: sql.Composable) -> bytes:
-        return render(
+        return render_statement(
             name, self._description, source=condition, matches=self._selection.matches(), limit=sql.Literal(MOST)
         )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from jobqueue.kernel.database.statements import Description, statement
+from jobqueue.kernel.database.statements import STATES, Description, render, statement
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from jobqueue.kernel.job import JobId
 
-STATES = ("pending", "processing", "completed", "failed", "cancelled")
+PACKAGE = "jobqueue.admin"
 
 # Jobs in these states are in no index: a search walks the table's blocks.
 UNINDEXED = ("completed", "cancelled")
@@ -125,16 +125,9 @@ def id_source(description: Description, selection: Selection) -> JobSource:
     return JobSource(condition, sql.SQL("t.id"))
 
 
-def render(name: str, description: Description, **fragments: sql.Composable) -> bytes:
-    """The text of sql/{name}.sql for one queue, with `fragments` filled in beside its table and words."""
-    values: dict[str, sql.Composable] = {
-        "table": sql.SQL(description.table),
-        "relation": sql.Literal(description.table),
-        "id_type": sql.SQL(description.id_type),
-        **{state: sql.Literal(getattr(description, state)) for state in STATES},
-        **fragments,
-    }
-    return sql.SQL(statement(name).decode()).format(**values).as_bytes(None)
+def render_statement(name: str, description: Description, **fragments: sql.Composable) -> bytes:
+    """The text of this package's sql/{name}.sql for one queue; see `render`."""
+    return render(statement(name, PACKAGE), description, **fragments)
 
 
 def _is(word: str) -> sql.Composed:

@@ -35,7 +35,7 @@ def list_jobs(
     """
     with open_database() as connection:
         from jobqueue.admin.inspector import Inspector
-        from jobqueue.admin.selection import STATES
+        from jobqueue.kernel.database.statements import STATES
 
         found_queue = find_queue(connection, queue)
         states = read_states(found_queue, status) if status else STATES

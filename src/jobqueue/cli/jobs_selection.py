@@ -77,7 +77,7 @@ def select(
 
 def read_states(queue: Adopted, words: Iterable[str]) -> tuple[str, ...]:
     """Give the states that `words` stand for, the queue's own words first, in any case. Raises Stop for an unknown one."""
-    from jobqueue.admin.selection import STATES
+    from jobqueue.kernel.database.statements import STATES
 
     own = {queue.word(state).lower(): state for state in STATES}
     found = dict.fromkeys(

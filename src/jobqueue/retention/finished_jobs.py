@@ -12,8 +12,9 @@ from psycopg.conninfo import make_conninfo
 
 from jobqueue.admin.inspector import list_queues
 from jobqueue.admin.repair import PURGE, Repair
-from jobqueue.admin.selection import STATES, Selection
+from jobqueue.admin.selection import Selection
 from jobqueue.errors import Permanent
+from jobqueue.kernel.database.statements import STATES
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:

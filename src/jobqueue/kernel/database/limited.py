@@ -41,5 +41,6 @@ def fetch_named(
     """As `fetch`, with the names of the columns first."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_LIMITS, [f"{seconds * 1000:.0f}ms", f"{_PATIENCE * 1000:.0f}ms"])
-        cursor.execute(query, params)
+        # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+        cursor.execute(query, params or {})
         return [column.name for column in cursor.description or ()], cursor.fetchall()

@@ -1,21 +1,25 @@
-"""The kernel's SQL: one statement a file in sql/, rendered once for each queue."""
+"""SQL by name: one statement a file in sql/, and the one renderer that fills in a queue's table and words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 from psycopg import sql
 
+STATES: Final = ("pending", "processing", "completed", "failed", "cancelled")
+"""The states of a job, for each of which a queue has a word of its own."""
+
+COUNT_CAP: Final = 10_000
+"""Counting stops here: a dashboard that counts a whole queue takes the database down with it."""
+
 # The rows `t` whose lease is one of (ids, tokens): parallel arrays in the order of ids, so that a row finds its token by
-# its id. No join, for which the planner would have to guess how many rows are leased; the inner ARRAY keeps it from
+# its id. There is no join, for which the planner would have to guess how many rows are leased. The inner ARRAY keeps it from
 # counting the ids, and so to the primary key, in whose order the rows are locked.
 _NTH = "width_bucket(t.id, %(ids)s::{id_type}[])"
 _HELD = "t.id = ANY (ARRAY(SELECT unnest(%(ids)s::{id_type}[]))) AND t.lease_token = (%(tokens)s::uuid[])[" + _NTH + "]"
-
-# Counting stops here: a dashboard that counts a whole queue takes the database down with it.
-COUNT_CAP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +37,65 @@ class Description:
 
 
 @cache
-def statement(name: str) -> bytes:
-    """The text of sql/{name}.sql, which is the same for every queue."""
-    return (files("jobqueue.kernel") / "sql" / f"{name}.sql").read_bytes()
+def statement(name: str, package: str = "jobqueue.kernel") -> bytes:
+    """The text of sql/{name}.sql of a package, as it is written."""
+    return (files(package) / "sql" / f"{name}.sql").read_bytes()
 
 
-class Statements:
-    """The statements of one queue, with its table, words and columns filled in as literals.
+def render(template: bytes | sql.SQL, description: Description, **fragments: sql.Composable) -> bytes:
+    """The text of a statement for one queue: its table, relation (the table's name as a text), id_type and words, and
+    `fragments`, filled in for the names in braces.
+
+    The result goes to the driver with parameters, even where it has none, and so every percent sign of a name, a word or
+    another value is doubled. What is written in a `sql.SQL` is taken as it is: it may hold parameters like %(ids)s.
 
     State words are literals, never parameters: a partial index serves only a predicate that the planner can read.
     """
+    values: dict[str, sql.Composable] = {
+        "table": sql.SQL(_doubled(description.table)),
+        "relation": sql.Literal(description.table),
+        "id_type": sql.SQL(description.id_type),
+        **{word: sql.Literal(getattr(description, word)) for word in STATES},
+        **fragments,
+    }
+    template = sql.SQL(template.decode()) if isinstance(template, bytes) else template
+    return template.format(**{name: _escaped(value) for name, value in values.items()}).as_bytes(None)
+
+
+def _escaped(value: sql.Composable) -> sql.Composable:
+    match value:
+        case sql.SQL() | sql.Placeholder():
+            return value
+        case sql.Composed():
+            return sql.Composed([_escaped(part) for part in value])
+        case _:
+            return sql.SQL(_doubled(value.as_string(None)))
+
+
+def _doubled(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+class Statements:
+    """The statements of one queue for its workers, each rendered once; `columns` are those that a claim reads besides."""
 
     def __init__(self, description: Description, columns: tuple[str, ...]) -> None:
-        values: dict[str, sql.Composable] = {
-            "table": sql.SQL(description.table),
-            "id_type": sql.SQL(description.id_type),
+        id_type = sql.SQL(description.id_type)
+        self._description = description
+        self._fragments: dict[str, sql.Composable] = {
             "columns": sql.SQL(", ").join([sql.SQL("t.") + sql.Identifier(column) for column in columns])
             if columns
             else sql.SQL("NULL"),
             "cap": sql.Literal(COUNT_CAP + 1),
+            "nth": sql.SQL(_NTH).format(id_type=id_type),
+            "held": sql.SQL(_HELD).format(id_type=id_type),
         }
-        for word in ("pending", "processing", "completed", "failed", "cancelled"):
-            values[word] = sql.Literal(getattr(description, word))
-        # A percent sign in a name would be taken for a parameter.
-        self._values = {key: sql.SQL(value.as_string(None).replace("%", "%%")) for key, value in values.items()}
-        for name, text in (("nth", _NTH), ("held", _HELD)):
-            self._values[name] = sql.SQL(sql.SQL(text).format(id_type=values["id_type"]).as_string(None))
         self._rendered: dict[tuple[str, int | None], bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:
         """The text of statement `name`; `limit` is rendered as a literal where the statement has one."""
         key = (name, limit)
         if key not in self._rendered:
-            values = self._values if limit is None else {**self._values, "limit": sql.Literal(limit)}
-            template = sql.SQL(statement(name).decode())
-            self._rendered[key] = template.format(**values).as_bytes(None)
+            fragments = self._fragments if limit is None else {**self._fragments, "limit": sql.Literal(limit)}
+            self._rendered[key] = render(statement(name), self._description, **fragments)
         return self._rendered[key]
