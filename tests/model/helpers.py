@@ -28,7 +28,7 @@ LEASE = 86_400.0
 # Seconds by which a time that the database took may differ from the time at which it is read back.
 _ABOUT = timedelta(seconds=300)
 
-# What a statement waits for a lock, in milliseconds, before the test is told that it waits for ever.
+# What a statement waits for a lock, in milliseconds, before the test is told that it waits forever.
 _PATIENCE = 5_000
 
 # More turns than any number of jobs here takes a worker.

@@ -118,7 +118,7 @@ class Stage:
             ready = next((turn for turn in turns if not cast[turn].under_way), None)
             if ready is None:
                 assert not turns, "each waits for another"
-                assert not any(actor.under_way for actor in cast), "somebody waits for ever"
+                assert not any(actor.under_way for actor in cast), "somebody waits forever"
                 return
             turns.remove(ready)
             actor = cast[ready]

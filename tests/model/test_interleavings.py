@@ -1,7 +1,7 @@
 """Two and three connections, stepped through every order of their statements: the end is always that of some serial order.
 
 What the serial orders come to is worked out by the model. A statement that passes over locked rows may come away with nothing
-while another transaction is open: then it is as if it had not been. Besides: no order ends in a deadlock or in waiting for ever, at most
+while another transaction is open: then it is as if it had not been. Besides: no order ends in a deadlock or in waiting forever, at most
 one outcome of a lease is recorded, and what must not wait for anybody's open transaction does not.
 """
 

@@ -251,5 +251,5 @@ class Inspector:
     def show(self, id_: JobId) -> dict[str, Any] | None:
         """Give every column of one job by name; None when there is no such job."""
         query = render_statement("show_job", self._description)
-        names, rows = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
-        return dict(zip(names, rows[0], strict=True)) if rows else None
+        found = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
+        return dict(zip(found.columns, found.rows[0], strict=True)) if found.rows else None

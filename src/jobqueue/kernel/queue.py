@@ -33,7 +33,8 @@ class Queue:
     """A table that `jobqueue.adopt()` made a queue, and what to do with its jobs.
 
     `name` is what adopt() returned. `columns` are the table's own columns that the handler reads from `job.columns`.
-    `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency.
+    `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency. `backoff` gives the seconds
+    before a failed job's next attempt.
     """
 
     name: str

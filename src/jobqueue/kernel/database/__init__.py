@@ -1,1 +1,1 @@
-"""Connections of the kernel, and the statements that travel on them."""
+"""The kernel's connections, and the statements that travel on them."""

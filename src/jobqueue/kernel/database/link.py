@@ -1,4 +1,4 @@
-"""One connection of one loop: opened when needed, reopened after a loss, never waited on for ever."""
+"""One connection of one loop: opened when needed, reopened after a loss, never waited on forever."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from jobqueue.kernel.database.prepared import Prepared
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
-# What a loop answers with patience: the server is away, restarting, or closed this connection.
+# What a loop answers with patience: the server is away, restarts, or has closed this connection.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
-# What a transaction pooler answers when a prepared statement landed on another server connection.
+# What a transaction pooler answers when a prepared statement reached another server connection.
 _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 
 
 def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
     """Switch prepared statements off on a new connection that leads to a pooler, and leave no transaction open.
 
-    A pooler answers with a process id of its own invention at the start, and statements reach another process. Behind it
-    a prepared statement's name may mean what another client prepared: the wrong statement would run, without an error.
+    A pooler invents the process id that it answers with at the start, and statements reach another process. Behind it the
+    name of a prepared statement may mean what another client prepared: the wrong statement would run, without an error.
     """
     answering = connection.execute("SELECT pg_backend_pid()").fetchone()
     if answering != (connection.info.backend_pid,):
@@ -39,17 +39,17 @@ def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
 
 
 def cut(connection: psycopg.Connection[Any]) -> None:
-    """Shut the connection's socket down, from another thread than the one that waits for its answer and then stops waiting."""
+    """Shut the connection's socket down, so that the thread that waits for its answer stops waiting. For another thread."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
         peer.shutdown(socket.SHUT_RDWR)
 
 
-# The kernel's statements take rows by an index, in its order. In a table that is still small the planner would rather read
-# and sort all of it, and keep that plan until somebody analyzes a table that has become large.
+# The kernel's statements take rows by an index, in its order. While a table is small the planner would rather read and sort all
+# of it, and would keep that plan until somebody analyzes the table when it has become large.
 BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
 
-# A statement of ours may wait for a lock and then look at what its holder did, in a trigger or a function: it relies on READ
-# COMMITTED, and a role or a database may have another default.
+# A statement of ours may wait for a lock and then look at what its holder did, in a trigger or a function. It relies on READ
+# COMMITTED; a role or a database may have another default.
 _DEFAULT_ISOLATION = b"SELECT current_setting('default_transaction_isolation')"
 _READ_COMMITTED = (
     b"SELECT set_config('default_transaction_isolation', 'read committed', false)"
@@ -58,7 +58,7 @@ _READ_COMMITTED = (
 
 
 class _Jsonb(Loader):
-    """Payloads come with every job, and the standard way guesses at an encoding that is known."""
+    """Payloads come with every job, and the standard loader guesses at an encoding that is known."""
 
     _decode = staticmethod(json.JSONDecoder().raw_decode)
 
@@ -71,9 +71,9 @@ class Link:
 
     Every statement is a READ COMMITTED transaction, whatever the database's default is.
 
-    `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: the planner is
-    kept from other ways, where the session is ours. A statement that gets no answer for `timeout` seconds is given up by
-    cutting the socket (see `cut_if_stuck`), because a peer that went silent never answers at all.
+    `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: it keeps the
+    planner from other ways, where the session is ours. `cut_if_stuck` cuts the socket when a statement gets no answer for
+    `timeout` seconds: a peer that went silent never answers at all.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Link:
                 self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
             )
             connection.adapters.register_loader("jsonb", _Jsonb)
-            # A connection can fall silent before its first answer: from here on it is watched.
+            # A connection can fall silent before its first answer: watch it from here on.
             self._connection, self._busy_since = connection, time.monotonic()
             try:
                 self._prepare_session(connection)
@@ -115,7 +115,7 @@ class Link:
             forbid_prepared_behind_pooler(connection)
         if connection.prepare_threshold is None:
             self._prepared = None
-            # No session is ours here: where the default is another one, each statement's transaction says what it is.
+            # No session is ours here: where the default is another one, each statement gets a transaction that says so.
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             self._begins = connection.execute(_DEFAULT_ISOLATION).fetchone() != ("read committed",)
             return
@@ -127,8 +127,8 @@ class Link:
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows.
 
-        Raises psycopg.OperationalError or InterfaceError when the connection is lost: whether the statement was
-        committed is then unknown.
+        Raises psycopg.OperationalError or InterfaceError when the connection is lost: nobody knows then whether the statement
+        was committed.
         """
         try:
             return self._fetch(query, params)
@@ -144,7 +144,7 @@ class Link:
             if self._prepared is not None:
                 return self._prepared.fetch(query, params or {})
             with connection.transaction() if self._begins else nullcontext():
-                # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+                # Parameters even where there are none: the driver then reads %% as a percent sign in every statement.
                 cursor = connection.execute(query, params or {})
                 return cursor.fetchall() if cursor.description else []
         except BaseException:
@@ -155,7 +155,7 @@ class Link:
             self._busy_since = None
 
     def cut_if_stuck(self, now: float) -> bool:
-        """Shut the socket down, from another thread, when a statement has had no answer for the timeout."""
+        """Shut the socket down when a statement has had no answer for the timeout; returns whether. For another thread."""
         since, connection = self._busy_since, self._connection
         if since is None or connection is None or now - since < self._timeout:
             return False

@@ -1,14 +1,14 @@
-"""Statements that the server has prepared, run below the driver's cursors.
+"""Prepared statements, run below the driver's cursors.
 
-A cursor does for each execution what an idle worker has to do only once. On a processor that has just woken up every line of
-that is slow: it was a third of the time from a job's insert to its start.
+A cursor does for each execution what a worker needs only once. On a processor that has just woken up every line of that is
+slow: it was a third of the time from a job's insert to its start.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -27,7 +27,7 @@ _PARAMETER = re.compile(rb"%\((\w+)\)s|%%")
 
 def _write_text(text: str) -> bytes:
     if "\0" in text:
-        # It would end the text there, without an error.
+        # A NUL would end the text there, without an error.
         raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
     return text.encode()
 
@@ -40,26 +40,33 @@ _WRITTEN: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-class Prepared:
-    """The prepared statements of one connection in autocommit mode that leads to a session of its own.
+class _Statement(NamedTuple):
+    """A statement's text, or the name under which it is prepared, and its parameters in the order of their numbers."""
 
-    Parameters travel as text of no type, which the statement gives them; rows are read by the connection's own loaders.
+    text: bytes
+    parameters: tuple[str, ...]
+
+
+class Prepared:
+    """The prepared statements of one connection, which is in autocommit mode and has a server session of its own.
+
+    Parameters travel as text without a type: the statement gives them one. The connection's own loaders read the rows.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._transformer = Transformer(connection)
-        self._known: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}
+        self._known: dict[bytes, _Statement] = {}
 
     def fetch(self, query: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows. Raises as the driver does."""
         known = self._known.get(query)
         if known is None:
             known = self._known[query] = self._prepare(query)
-        name, order = known
-        values = [self._write(params[parameter]) for parameter in order]
-        # Declared without None, which is NULL here as it is elsewhere.
+        name, parameters = known
+        values = [self._write(params[parameter]) for parameter in parameters]
+        # The driver's type does not allow for None, which is NULL here as elsewhere.
         result = self._pgconn.exec_prepared(name, values)  # type: ignore[arg-type]
         if result.status == ExecStatus.TUPLES_OK:
             self._transformer.set_pgresult(result)
@@ -67,11 +74,11 @@ class Prepared:
         self._check(result)
         return []
 
-    def _prepare(self, query: bytes) -> tuple[bytes, tuple[str, ...]]:
-        text, order = _numbered(query)
+    def _prepare(self, query: bytes) -> _Statement:
+        text, parameters = _numbered(query)
         name = b"jobqueue_%d" % len(self._known)
         self._check(self._pgconn.prepare(name, text))
-        return name, order
+        return _Statement(name, parameters)
 
     def _check(self, result: PGresult) -> None:
         if result.status == ExecStatus.COMMAND_OK:
@@ -92,8 +99,8 @@ class Prepared:
 
 
 @cache
-def _numbered(query: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The statement with numbers for names, and the names in the order of their numbers."""
+def _numbered(query: bytes) -> _Statement:
+    """The statement with numbers for its parameters' names."""
     names: dict[bytes, int] = {}
 
     def number(found: re.Match[bytes]) -> bytes:
@@ -101,4 +108,4 @@ def _numbered(query: bytes) -> tuple[bytes, tuple[str, ...]]:
         return b"$%d" % names.setdefault(name, len(names) + 1) if name else b"%"
 
     text = _PARAMETER.sub(number, query)
-    return text, tuple(name.decode() for name in names)
+    return _Statement(text, tuple(name.decode() for name in names))

@@ -1,1 +1,1 @@
-"""From a leased job to its recorded outcome."""
+"""Runs leased jobs, and records their outcomes."""

@@ -1,8 +1,8 @@
-"""A commit whose answer was lost: whether it happened is asked of the server, by the transaction's id.
+"""A commit whose answer was lost: the server tells by the transaction's id whether it happened.
 
-An id says nothing by itself after a crash of the server: ids whose transactions left nothing on disk are given out again. A
-crash is seen by the server's statistics, which begin anew after it. They also do on a standby that took its place, or when
-an operator resets them: nobody can know then either, which is the safe thing to believe.
+After a crash of the server an id says nothing by itself: the server gives out again the ids of transactions that left nothing
+on disk. The server's statistics show a crash, because they begin anew after it. They also begin anew on a standby that took
+the server's place, or when an operator resets them; nobody knows then, which is the safe thing to believe.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NOTE = "SELECT pg_current_xact_id()::text, extract(epoch FROM stats_reset)::text FROM pg_stat_bgwriter"
 
-# The status is asked for only where the id still means what it meant; an id of the future would be an error.
+# Asks for the status only where the id still means what it meant; an id of the future would be an error.
 _SETTLE = """
     SELECT CASE WHEN extract(epoch FROM stats_reset)::text = %(statistics_since)s
                 THEN pg_xact_status(%(transaction)s::text::xid8) END
@@ -29,7 +29,7 @@ Ending = Literal["committed", "aborted", "in progress"]
 
 
 class CommitInDoubt:
-    """One transaction as it was just before its COMMIT."""
+    """One transaction, as it was just before its COMMIT."""
 
     __slots__ = ("_statistics_since", "_transaction")
 
@@ -38,13 +38,13 @@ class CommitInDoubt:
         [(self._transaction, self._statistics_since)] = _fetch(connection, _NOTE)
 
     def settle(self, connection: Connection) -> Ending | None:
-        """How the transaction ended, asked in another one; None when the server crashed or was replaced since."""
+        """How the transaction ended; None when the server has crashed or was replaced since. Ask in another transaction."""
         params = {"transaction": self._transaction, "statistics_since": self._statistics_since}
         [(ending,)] = _fetch(connection, _SETTLE, params)
         return cast("Ending | None", ending)
 
 
 def _fetch(connection: Connection, query: str, params: dict[str, str] | None = None) -> list[tuple[Any, ...]]:
-    # By a cursor of its own: what a handler did with the one that it was given is its own affair.
+    # A cursor of our own: the handler may have changed the one that it was given.
     with connection.cursor(row_factory=tuple_row) as cursor:
         return cursor.execute(query.encode(), params).fetchall()

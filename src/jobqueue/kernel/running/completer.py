@@ -1,13 +1,14 @@
-"""One completer a process: records outcomes in batches, and does not forget one while the database is away."""
+"""One completer a process: records outcomes in batches, and keeps them while the database is away."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.loop import Loop
@@ -27,10 +28,14 @@ log = get_logger(__name__)
 
 _LARGEST_BATCH = 1_000
 
-# Seconds after which an outcome whose row was locked by somebody else is sent again.
+# Seconds after which an outcome is sent again whose row somebody else had locked.
 _DEFERRED_FOR = 2.0
 
-# More outcomes than this waiting to be recorded stop the claimer: memory is bounded while the database is away.
+# When the worker stops, what is left is sent every so many seconds, for so many seconds.
+_LAST_EVERY = 0.1
+_LAST_FOR = 5.0
+
+# While more outcomes than this wait to be recorded, the claimer claims nothing: memory is bounded while the database is away.
 MOST_UNRECORDED = 2_000
 
 _REPORTED = {
@@ -44,10 +49,17 @@ _REPORTED = {
 }
 
 
-class Completer(Loop):
-    """Takes outcomes from the job threads and writes them.
+class _Deferred(NamedTuple):
+    """An outcome that is sent again at `until`, in time.monotonic()."""
 
-    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes may wait than before.
+    until: float
+    outcome: Outcome
+
+
+class Completer(Loop):
+    """Takes outcomes from the jobs' threads and writes them.
+
+    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes may be waiting than before.
     """
 
     name = "complete"
@@ -68,8 +80,8 @@ class Completer(Loop):
         self._eased = eased
         self._outcomes: deque[Outcome] = deque()
         self._batch: list[Outcome] = []
-        self._deferred: list[tuple[float, Outcome]] = []
-        self._unanswered = False
+        self._deferred: list[_Deferred] = []
+        self._answer_lost = False
         self._empty = threading.Condition()
 
     @property
@@ -78,7 +90,7 @@ class Completer(Loop):
 
     def submit(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        # Looking first costs a tenth of waking: the loop clears the flag before it looks for outcomes.
+        # To look first costs a tenth of waking, and is safe: the loop clears the flag before it looks for outcomes.
         if not self._wake.is_set():
             self.wake()
 
@@ -89,20 +101,20 @@ class Completer(Loop):
             return self._empty.wait_for(lambda: self.unrecorded == 0, timeout)
 
     def turn(self) -> float:
-        # An unfinished batch is what the last turn could not record: the same statements are sent again, and a row
-        # that was recorded after all no longer matches its token.
+        # What the last turn could not record is still in the batch and is sent again. A row that was recorded after all no
+        # longer matches its token.
         take = self._outcomes.popleft
         for _ in range(min(_LARGEST_BATCH - len(self._batch), len(self._outcomes))):
             self._batch.append(take())
         if self._deferred:
             now = time.monotonic()
-            self._batch += [outcome for at, outcome in self._deferred if at <= now]
-            self._deferred = [(at, outcome) for at, outcome in self._deferred if at > now]
+            self._batch += [deferred.outcome for deferred in self._deferred if deferred.until <= now]
+            self._deferred = [deferred for deferred in self._deferred if deferred.until > now]
         try:
             self._record()
         finally:
             self._eased()
-        self._unanswered = False
+        self._answer_lost = False
         if self._outcomes:
             return 0.0
         with self._empty:
@@ -110,7 +122,7 @@ class Completer(Loop):
         return _DEFERRED_FOR if self._deferred else 60.0
 
     def lost(self) -> None:
-        self._unanswered = True
+        self._answer_lost = True
 
     def _record(self) -> None:
         groups: dict[tuple[str, Verb, bool], list[Outcome]] = {}
@@ -125,21 +137,21 @@ class Completer(Loop):
                 results = self._recorded(self._stores[queue], verb, outcomes)
             ended = outcomes
             if self._deferred:
-                deferred = {id(outcome) for _, outcome in self._deferred}
-                ended = [outcome for outcome in outcomes if id(outcome) not in deferred]
+                waiting = {id(deferred.outcome) for deferred in self._deferred}
+                ended = [outcome for outcome in outcomes if id(outcome) not in waiting]
             if verb in ("retry", "snooze", "release"):
                 self._entered(queue)
             self._leases.drop([outcome.job for outcome in ended])
-            # These must not be sent again when a later group loses the connection.
-            self._batch = [outcome for _, waiting in left for outcome in waiting]
+            # This group must not be sent again when a later one loses the connection.
+            self._batch = [outcome for _, unsent in left for outcome in unsent]
             self._report(queue, ended, results)
 
     def _recorded(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
-        """Send a group; when the database refuses it (a host's trigger or constraint may), one at a time.
+        """Send a group; when the database refuses it (a host's trigger or constraint may), send one outcome at a time.
 
-        What is refused alone is a failed attempt, and when that cannot be written either it is left to its lease:
-        one row that cannot be changed must not keep the others from being recorded. A row that somebody holds locked is
-        tried again later, while its lease is renewed.
+        An outcome that is refused alone becomes a failed attempt. When that is refused too, the job is left to its lease: one
+        row that cannot be changed must not keep the others from being recorded. An outcome whose row somebody holds locked is
+        sent again later, and its lease is renewed meanwhile.
         """
         try:
             return self._send(store, verb, outcomes)
@@ -149,7 +161,7 @@ class Completer(Loop):
             log.warning(
                 "outcome_waits", queue=outcomes[0].job.queue, job_id=str(outcomes[0].job.id), reason="row locked"
             )
-            self._deferred.append((time.monotonic() + _DEFERRED_FOR, outcomes[0]))
+            self._deferred.append(_Deferred(time.monotonic() + _DEFERRED_FOR, outcomes[0]))
             return {}
         except LOST:
             raise
@@ -184,8 +196,8 @@ class Completer(Loop):
                 recorded = store.release(self.link, jobs)
             case _:
                 recorded = store.complete(self.link, jobs)
-        if self._unanswered and len(recorded) < len(jobs):
-            # The answer that was lost may have been a yes. (Jobs that are pending again have no token left to tell by.)
+        if self._answer_lost and len(recorded) < len(jobs):
+            # The lost answer may have been a yes. (A job that is pending again has no token left to tell by.)
             recorded |= store.find_recorded(self.link, [job for job in jobs if job.id not in recorded])
         return dict.fromkeys(recorded, _REPORTED[verb])
 
@@ -215,11 +227,18 @@ class Completer(Loop):
 
     def last(self) -> None:
         """Record what is left, for as long as the drain leaves time; what cannot be recorded is left to the leases."""
-        deadline = time.monotonic() + 5.0
-        while self.unrecorded and time.monotonic() < deadline:
-            try:
-                self.turn()
-            except LOST as error:
-                log.warning("outcomes_unrecorded", count=self.unrecorded, error=str(error).strip())
+
+        def unrecorded() -> int:
             if self.unrecorded:
-                time.sleep(0.1)
+                try:
+                    self.turn()
+                except LOST as error:
+                    log.warning("outcomes_unrecorded", count=self.unrecorded, error=str(error).strip())
+            return self.unrecorded
+
+        Retrying(
+            retry=retry_if_result(bool),
+            wait=wait_fixed(_LAST_EVERY),
+            stop=stop_after_delay(_LAST_FOR),
+            retry_error_callback=lambda _state: None,
+        )(unrecorded)

@@ -1,4 +1,4 @@
-"""What a handler is given besides its job: checkpoints, stages, and fenced transactions."""
+"""What a handler gets besides its job: checkpoints, stages, and fenced transactions."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _NOT_YET = 0.5
 
 
 class _NotYet(Exception):
-    """Somebody holds the job's row locked, or the server is not done with a commit: what the handler did is kept, and
-    recorded as soon as that is possible."""
+    """Somebody holds the job's row locked, or the server is not done with a commit. The handler's work is kept, and recorded
+    as soon as that is possible."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def _not_yet_when_locked() -> Iterator[None]:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether to try again what `error` ended. When the server is there and gave the work up, that is a failed attempt."""
+    """Whether to try again after `error`. When the server answers and gave the work up, the attempt has failed."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return False
     return isinstance(error, (_NotYet, *LOST, errors.IdleInTransactionSessionTimeout))
@@ -88,14 +88,14 @@ class Context:
 
     @property
     def draining(self) -> bool:
-        """Whether the worker was asked to stop: a handler with a good place to pause may raise Interrupted there."""
+        """Whether the worker was asked to stop. A handler that has a good place to pause may raise Interrupted there."""
         return self._draining.is_set()
 
     def checkpoint(self) -> None:
-        """Call between steps, and before every step that others can see.
+        """Return when the job may be acted on. Call it between steps, and before every step that others can see.
 
-        Returns when the job may be acted on; waits while the database gives no answer about the lease. Raises LeaseLost
-        when somebody else has the job or it was cancelled, Interrupted when the worker is shutting down.
+        It waits while the database gives no answer about the lease. Raises LeaseLost when somebody else has the job or it was
+        cancelled, Interrupted when the worker is shutting down.
         """
         self._leases.guard(self._job, self._interrupted)
 
@@ -109,7 +109,7 @@ class Context:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
 
     def read(self, query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one query, in a transaction of its own. Waits for the database, and raises, as `commit` does."""
+        """The rows of one query, in a transaction of its own. Waits for the database and raises as `commit` does."""
         found: list[tuple[Any, ...]] = []
 
         def select(cursor: psycopg.Cursor[Any]) -> None:
@@ -121,17 +121,17 @@ class Context:
     def write(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
         """Run `effects` in a transaction that commits only while this holder has the job, and once; the job goes on.
 
-        `effects` may be called again when a transaction was lost and did not happen, so it must not change anything but
-        the database. Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises; Snooze when the
-        server crashed or was replaced during the commit, and nobody can know whether that happened: the job runs again
-        then, uncharged.
+        `effects` is called again when a transaction was lost and did not happen, so it must change nothing but the database.
+        Raises LeaseLost or Interrupted as `checkpoint` does, and whatever `effects` raises. Raises Snooze when the server
+        crashed or was replaced during the commit, and nobody can know whether it happened: the job then runs again,
+        uncharged.
         """
-        doubt: CommitInDoubt | None = None
+        in_doubt: CommitInDoubt | None = None
 
         def fenced(cursor: psycopg.Cursor[Any]) -> None:
-            nonlocal doubt
-            if doubt is not None:
-                match doubt.settle(cursor.connection):
+            nonlocal in_doubt
+            if in_doubt is not None:
+                match in_doubt.settle(cursor.connection):
                     case "committed":
                         return
                     case "in progress":
@@ -139,23 +139,23 @@ class Context:
                     case None:
                         raise Snooze("the database crashed or was replaced during a commit that may have happened", 0.0)
                     case "aborted":
-                        doubt = None
+                        in_doubt = None
             self._bound(cursor)
             with _not_yet_when_locked():
                 held = self._store.holds(cursor, self._job)
             if not held:
                 raise LeaseLost(_LOST_LEASE)
             effects(cursor)
-            doubt = CommitInDoubt(cursor.connection)
+            in_doubt = CommitInDoubt(cursor.connection)
 
         self._transact(fenced)
 
     def commit(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
         """Run `effects` and complete the job in one transaction: both happen, exactly once, or neither.
 
-        `effects` may be called again as by `write`. The handler returns after this. Raises LeaseLost or Interrupted as
-        `checkpoint` does, and whatever `effects` raises; nothing is committed then, unless the answer to a COMMIT was lost
-        and the lease or the time to drain ended before it could be asked for again.
+        `effects` may be called again, as by `write`. The handler must return after this. Raises LeaseLost or Interrupted as
+        `checkpoint` does, and whatever `effects` raises. Nothing is committed then, with one exception: the answer to a COMMIT
+        was lost, and the lease or the time to drain ended before we could ask for it again.
         """
         attempts = 0
 
@@ -165,12 +165,12 @@ class Context:
             self._bound(cursor)
             with _not_yet_when_locked():
                 held = self._store.complete_within(cursor, self._job)
-            # An earlier commit may have happened although its answer was lost, and is seen by the outcome that it left.
+            # An earlier commit whose answer was lost may have happened: the outcome that it left shows that.
             if not held and attempts > 1 and self._store.find_completed(cursor, self._job):
                 return
             if not held:
                 raise LeaseLost(_LOST_LEASE)
-            # The statement that completes waits for a locked row for a moment only; the effects may wait for theirs.
+            # The completing statement waits only a moment for a locked row; the effects may wait longer for theirs.
             cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
             effects(cursor)
 
@@ -178,9 +178,9 @@ class Context:
         self.committed = True
 
     def _bound(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Have the server end this transaction when its client stands still in it for a lease.
+        """Have the server end this transaction when its client stands still in it for the length of a lease.
 
-        It holds the job's row locked, and a client that was stopped or cut off would keep everybody else from the job.
+        The transaction holds the job's row locked: a client that was stopped or cut off would keep everybody else from the job.
         """
         milliseconds = str(int(self._leases.lease_seconds * 1000))
         cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [milliseconds])
@@ -189,7 +189,7 @@ class Context:
         self._interrupted.wait(seconds)
 
     def _transact(self, work: Callable[[psycopg.Cursor[Any]], None]) -> None:
-        """Run `work` in a transaction, again and again while the database is away and the lease may be acted on."""
+        """Run `work` in a transaction; try again while the database is away, as long as the lease may be acted on."""
 
         def transact() -> None:
             with self._transactions.begin() as cursor:

@@ -13,9 +13,10 @@ Verb = Literal["complete", "retry", "fail", "cancel", "snooze", "release", "lost
 
 @dataclass(slots=True)
 class Outcome:
-    """The end of one attempt. `delay` and `seconds` are in seconds, `stages` in seconds by name.
+    """The end of one attempt: `verb` says what becomes of the job, `delay` in how many seconds it may run again.
 
-    `recorded` is set when the handler committed it together with its own effects.
+    `seconds` is how long the handler took, and `stages` the same by the names of its stages. `recorded`: the handler
+    committed the outcome together with its own effects.
     """
 
     job: LeasedJob

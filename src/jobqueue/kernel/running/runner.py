@@ -1,4 +1,4 @@
-"""Runs one job: calls the handler and turns what it returns or raises into an outcome."""
+"""Runs one job: calls the handler, and makes an outcome of its return or its exception."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Longer messages are cut: the column is for people, the log has the rest.
+# Characters. Longer messages are cut: the column is for people, the log has the rest.
 _LONGEST_ERROR = 2_000
 
 # Seconds. Whatever an origin asks for in Retry-After, the job is tried again within a month.
@@ -28,14 +28,14 @@ _LONGEST_DELAY = 30 * 86_400.0
 
 
 class Runner:
-    """Runs jobs of all queues, in whatever thread it is called. `redact` removes secrets from error messages."""
+    """Runs jobs of all queues, in the caller's thread. `redact` removes secrets from error messages."""
 
     def __init__(self, queues: dict[str, Queue], redact: Callable[[str], str]) -> None:
         self._queues = queues
         self._redact = redact
 
     def run(self, job: LeasedJob, context: Context) -> Outcome:
-        """Run the handler. Never raises: every way a handler can end has an outcome."""
+        """Run the handler. Never raises: each way in which a handler can end has an outcome."""
         queue = self._queues[job.queue]
         began = time.perf_counter()
         attach(job.log_fields)
@@ -56,7 +56,7 @@ class Runner:
             queue.handler(job, context)
         except BaseException as error:
             if context.committed:
-                # The effects and the outcome are in the database; what came after cannot undo them.
+                # The effects and the outcome are in the database: a later failure cannot undo them.
                 log.error("handler_failed_after_commit", exc_info=error)
                 return "complete", None, 0.0
             return self._outcome(queue, job, error)
@@ -84,5 +84,5 @@ class Runner:
 
 
 def _storable(message: str) -> str:
-    """The message as a text column takes it: no NUL, nothing that is not Unicode, not too long."""
+    """The message in a form that a text column takes: without NUL, valid Unicode, not too long."""
     return message.replace("\0", "").encode(errors="replace").decode()[:_LONGEST_ERROR]

@@ -1,5 +1,5 @@
-"""A bounded pool of threads. Unlike the standard executor it has no backlog of its own, and its threads never keep the
-process from exiting."""
+"""A bounded pool of threads. Unlike the standard executor's it keeps no backlog, and its threads never keep the process from
+exiting."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Pool:
-    """`size` threads that call `run(job)`. `freed()` is called after each, in the job's thread.
+    """`size` threads that call `run(job)`. `freed()` is called after each job, in the job's thread.
 
-    Threads are called one by one: whoever takes a job calls the next thread if there are more, and only one is on its way
-    at a time. Jobs that wait for something are so begun one after the other within microseconds; jobs that are over at
-    once are run by the thread that is awake, without waking others to find nothing left.
+    Threads are called one by one: a thread that takes a job calls the next one if there are more jobs, and only one is on its
+    way at a time. So jobs that wait for something begin one after the other within microseconds, and jobs that are over at
+    once run in the thread that is awake, without waking others that would find nothing left.
     """
 
     def __init__(self, size: int, run: Callable[[LeasedJob], None], freed: Callable[[], None]) -> None:
@@ -37,21 +37,22 @@ class Pool:
 
     @property
     def in_flight(self) -> int:
-        """Jobs running or about to."""
+        """How many jobs run or are about to."""
         return self._running + len(self._waiting)
 
     @property
     def free(self) -> int:
+        """How many slots are free."""
         return self.size - self._running - len(self._waiting)
 
     def submit(self, jobs: list[LeasedJob]) -> None:
-        """Run `jobs`, which must not be more than the free slots. Threads are started as they are needed."""
+        """Run `jobs`, no more than there are free slots. Threads are started as they are needed."""
         with self._lock:
             self._waiting.extend(jobs)
             self._call()
 
     def _call(self) -> None:
-        """Have one more thread come for the jobs that wait, unless one is on its way. The lock is held."""
+        """Call one more thread for the jobs that wait, unless one is on its way. The caller holds the lock."""
         if self._called or not self._waiting:
             return
         if self._unoccupied:
@@ -102,7 +103,7 @@ class Pool:
                     self._ready.wait()
                     self._unoccupied -= 1
                     called = True
-                # In this order, so that a reader without the lock never sees one job too few.
+                # In this order: a reader without the lock must never see one job too few.
                 self._running += 1
                 job = waiting.popleft()
                 if called:

@@ -1,4 +1,4 @@
-"""Connections for handlers' own transactions: lent to one at a time, tried before, and never waited on for ever."""
+"""Connections for handlers' own transactions: each is lent to one at a time, tried first, and never waited on forever."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jobqueue.kernel.database.link import cut, forbid_prepared_behind_pooler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Seconds that a connection is waited for, and then its sign of life.
+# Seconds to wait for a connection, and then for its sign of life.
 _WAIT = 5.0
 _SIGN_OF_LIFE = 10.0
 
-# More connections than this are no use: the transactions of handlers are short.
+# More connections than this are of no use: handlers' transactions are short.
 _MOST = 8
 
 
 class Transactions:
-    """A pool that opens up to `size` connections as they are needed, at least two.
+    """A pool that opens up to `size` connections as they are needed, but at least two and at most eight.
 
-    Every transaction says that it is READ COMMITTED: one that locks and then looks must see what was committed while it waited
-    for the lock, and a role's or a database's default may be a snapshot that is older.
+    Every transaction says that it is READ COMMITTED. One that locks and then looks must see what was committed while it waited
+    for the lock; a role's or a database's default may be an older snapshot.
 
-    A transaction that has not ended after `timeout` seconds is given up by cutting its socket (see `cut_if_stuck`): a peer
-    that went silent never answers, and a handler would wait for it for ever.
+    `cut_if_stuck` cuts the socket of a transaction that has not ended after `timeout` seconds: a peer that went silent never
+    answers, and a handler would wait for it forever.
     """
 
     def __init__(self, conninfo: str, size: int, *, pooled: bool = False, timeout: float = 60.0) -> None:
@@ -59,10 +59,10 @@ class Transactions:
 
     @contextmanager
     def begin(self) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
-        """A cursor in a transaction that commits at the end of the block, or is rolled back when it raises.
+        """A cursor in a transaction that commits at the end of the block, or is rolled back when the block raises.
 
-        Raises psycopg.OperationalError when no connection can be had or it is lost: whether a commit under way happened is
-        then unknown. Raises psycopg.InternalError when a statement failed and the block passed over that.
+        Raises psycopg.OperationalError when no connection can be had or it is lost: nobody knows then whether a commit that was
+        under way happened. Raises psycopg.InternalError when a statement failed and the block passed over that.
         """
         connection = self._pool.getconn(timeout=_WAIT)
         try:
@@ -74,14 +74,14 @@ class Transactions:
             self._pool.putconn(connection)
 
     def cut_if_stuck(self, now: float) -> bool:
-        """Shut down, from another thread, the sockets of transactions that have taken too long; returns whether there were any."""
+        """Shut down the sockets of transactions that have taken too long; returns whether there were any. For another thread."""
         stuck = [connection for connection, until in list(self._busy.items()) if now >= until]
         for connection in stuck:
             cut(connection)
         return bool(stuck)
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
-        # The driver says it with every BEGIN: the session is left as it was, for others behind a pooler.
+        # The driver says so with every BEGIN: the session stays as it was, for others behind a pooler.
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         if self._pooled:
             return
@@ -102,7 +102,7 @@ class Transactions:
 
 
 def _refuse_silence(connection: psycopg.Connection[Any]) -> None:
-    """Raise where the driver's COMMIT would do nothing, in silence."""
+    """Raise where the driver's COMMIT would silently do nothing."""
     match connection.info.transaction_status:
         case TransactionStatus.UNKNOWN:
             raise psycopg.OperationalError("the connection was lost, and that was passed over")
