@@ -1,4 +1,4 @@
--- Deletes finished jobs. in: ids, and what the filters ask for. out: id, true. Locked rows are left out.
+-- Deletes finished jobs. in: ids, and what the filters ask for. out: id, true. Leaves locked rows out.
 -- Plan: the index on id.
 DELETE FROM {table} AS job
 WHERE job.id = ANY (ARRAY(

@@ -1,6 +1,6 @@
 -- Makes jobs pending again, as if they had never been tried. in: ids, and what the filters ask for.
--- out: id, whether it is pending: a job with a pending twin ends cancelled instead. Locked rows are left out.
--- Plan: the index on id. The states and filters are looked at again under the lock.
+-- out: id, whether it is pending: a job with a pending twin ends cancelled instead. Leaves locked rows out.
+-- Plan: the index on id. Looks at the states and filters again under the lock.
 UPDATE {table} AS job
 SET status = {pending},
     retry_count = 0,

@@ -1,5 +1,5 @@
 -- Cancels jobs, whoever holds them: the table's trigger takes the lease away and tells the holder.
--- in: ids, and what the filters ask for. out: id, true. Locked rows are left out. Plan: the index on id.
+-- in: ids, and what the filters ask for. out: id, true. Leaves locked rows out. Plan: the index on id.
 UPDATE {table} AS job
 SET status = {cancelled},
     error_message = 'cancelled by an operator' || coalesce('; last error: ' || job.error_message, ''),

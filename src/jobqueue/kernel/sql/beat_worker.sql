@@ -1,4 +1,4 @@
--- Shows this process to people, and that it lives. in: name, version, queues, concurrency, in_flight, draining, presence.
+-- Shows this process, and that it lives. in: name, version, queues, concurrency, in_flight, draining, presence.
 INSERT INTO jobqueue.workers AS w (name, version, queues, concurrency, in_flight, draining, presence)
 VALUES (%(name)s, %(version)s, %(queues)s, %(concurrency)s, %(in_flight)s, %(draining)s, %(presence)s)
 ON CONFLICT (name) DO UPDATE

@@ -1,4 +1,5 @@
--- Records that the work is no longer wanted. in: ids, tokens, errors (the reasons). out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
+-- Records that nobody wants the work any more. in: ids, tokens, errors (the reasons). out: ids recorded.
+-- Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {cancelled},
     completed_at = clock_timestamp(),

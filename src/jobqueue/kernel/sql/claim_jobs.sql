@@ -1,8 +1,8 @@
 -- Leases up to {limit} due jobs, highest lane first, each lane from its floor.
 -- in: priorities bigint[], floors bigint[] (pairs, in the order to claim), token uuid, worker, lease seconds
 -- out: one row a job; its wait counts as a year at most, because a host may write '-infinity'. Locks only these rows.
--- Plan: one descent of the claim index a lane, then the primary key. The limit is a literal so that a cached plan knows
--- it; the ARRAY makes an initplan, so that rows are locked once and the update can only go by primary key.
+-- Plan: one descent of the claim index a lane, then the primary key. The limit is a literal, so that a cached plan knows it.
+-- The ARRAY makes an initplan, so that rows are locked once and the update can only go by primary key.
 UPDATE {table} AS t
 SET status = {processing},
     lease_token = %(token)s::uuid,

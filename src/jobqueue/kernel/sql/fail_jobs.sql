@@ -1,4 +1,5 @@
--- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded. Plan: primary key. Waits for a locked row half a second at most.
+-- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded.
+-- Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {failed},
     retry_count = t.retry_count + 1,

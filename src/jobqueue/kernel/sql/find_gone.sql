@@ -1,7 +1,7 @@
--- Workers that are dead for certain: silent, and their presence is given up, which a connection does when its process ends.
+-- Workers that are dead for certain: they are silent, and nobody holds their presence's lock, which a process gives up when it ends.
 -- in: seconds of silence, lock (the class), lease seconds. out: name, presence.
 -- After a restart of the database everybody's presence is gone: holders get one lease to come back.
--- Plan: a small table. The lock is tried for silent workers only, and given back when the statement ends.
+-- Plan: a small table. Tries the locks of silent workers only, and gives them back when the statement ends.
 WITH silent AS MATERIALIZED (
     SELECT w.name, w.presence
     FROM jobqueue.workers AS w

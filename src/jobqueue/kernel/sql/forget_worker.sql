@@ -1,2 +1,2 @@
--- Removes this process from the list, and with it those that have not been heard of for a day. in: name.
+-- Removes this process from the list, and all that have not beaten for a day. in: name.
 DELETE FROM jobqueue.workers WHERE name = %(name)s OR beat_at < now() - interval '1 day'

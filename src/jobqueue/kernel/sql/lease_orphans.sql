@@ -1,6 +1,6 @@
--- Gives rows that are in progress without a lease (left by a predecessor, or set by hand) one lease to end in:
--- rescue takes them when it runs out. A token that such a row has is of a lease that is over. in: lease seconds. out: how many. Plan: the lease index, its NULLs (the order,
--- which says nothing, keeps the planner from a host's index on the status).
+-- Gives one lease to rows that are in progress without one (a predecessor left them, or somebody set them by hand): rescue
+-- takes them when it runs out. A token that such a row has is of a lease that is over. in: lease seconds. out: how many.
+-- Plan: the lease index, its NULLs (the order, which says nothing, keeps the planner from a host's index on the status).
 WITH orphans AS (
     UPDATE {table} AS t
     SET lease_token = NULL,

@@ -1,5 +1,5 @@
--- Jobs whose leases have run out. in: back (as rescue_jobs). out: ids, at most 500, in no order: some may have to be passed
--- over again and again. Plan: the lease index.
+-- Jobs whose leases have run out. in: back (as rescue_jobs). out: ids, at most 500, in no order: rescue may have to pass over
+-- the same ones again and again. Plan: the lease index.
 SELECT c.id FROM (
     SELECT c.id FROM {table} AS c
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()

@@ -1,5 +1,6 @@
 -- Depth by state, counted to {cap} and no further, and the seconds that the oldest due job has waited.
--- Plan: the partial indexes, each read to the cap: in its order, so that no other way is cheaper. Completed jobs are not counted: that would read them all.
+-- Plan: the partial indexes, each read to the cap: in its order, so that no other way is cheaper.
+-- Completed jobs are not counted: that would read them all.
 SELECT
     (SELECT count(*) FROM (SELECT FROM {table} WHERE (status = {pending}) IS TRUE AND position IS NOT NULL ORDER BY priority DESC, position DESC LIMIT {cap}) AS due),
     (SELECT count(*) FROM (SELECT FROM {table} WHERE (status = {pending}) IS TRUE AND position IS NULL ORDER BY run_after LIMIT {cap}) AS delayed),

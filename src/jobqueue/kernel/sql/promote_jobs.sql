@@ -1,5 +1,6 @@
 -- Gives delayed jobs that have become due a position, oldest first, at the end of their lanes.
--- in: back (seconds: jobs that became due longer ago are not looked for; NULL: all). out: how many. Locks the rows it changes, which gives the transaction its number before a position is drawn.
+-- in: back (seconds: jobs that became due longer ago are not looked for; NULL: all). out: how many.
+-- Locks the rows it changes, which gives the transaction its number before it draws a position.
 -- Plan: the delayed index, then the primary key. The ARRAY makes an initplan, whose order unnest keeps.
 WITH promoted AS (
     UPDATE {table} AS t

@@ -1,7 +1,7 @@
 -- Extends leases that are still held. in: ids, tokens (pairs), lease seconds.
 -- out: ids still held, and whether each was extended; those missing are lost.
--- Locks the rows it extends, and waits for nobody: a row that somebody keeps locked is nobody else's to take meanwhile,
--- and must not cost this process its other leases. Plan: primary key.
+-- Locks the rows it extends, and waits for nobody: nobody else can take a row that somebody keeps locked, and such a row must
+-- not cost this process its other leases. Plan: primary key.
 WITH held AS MATERIALIZED (
     SELECT t.id FROM {table} AS t WHERE {held} AND t.lease_expires_at IS NOT NULL),
 renewed AS (

@@ -1,8 +1,9 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
 -- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all),
--- ids (NULL: any), patience (how long to wait for a host that enqueues twins of these jobs, as lock_timeout). out: id, who held it, whether it has failed for good. Locks the rows it changes.
--- A job without a token was never claimed by a worker of ours (see lease_orphans): its attempt is not one of ours, is not
--- charged, and so the job runs again whatever its counts were.
+-- ids (NULL: any), patience (how long to wait for a host that enqueues twins of these jobs, as lock_timeout).
+-- out: id, who held it, whether it has failed for good. Locks the rows it changes.
+-- No worker of ours ever claimed a job without a token (see lease_orphans): its attempt is not charged, and the job runs again
+-- whatever its counts were.
 -- After a restart of the database holders get one lease to come back: it was not they who went away.
 -- Plan: the lease index, in order of expiry.
 WITH lost AS MATERIALIZED (

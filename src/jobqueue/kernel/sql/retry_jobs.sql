@@ -1,5 +1,6 @@
 -- Records a failed attempt: pending again after a delay, or failed when no attempt is left.
--- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good. Plan: primary key. Waits for a locked row half a second at most.
+-- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good.
+-- Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
     retry_count = t.retry_count + 1,
