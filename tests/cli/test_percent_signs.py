@@ -12,7 +12,7 @@ from jobqueue.observe.metrics import Metrics
 from jobqueue.retention.finished_jobs import Retention
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Database, Jobqueue
+    from tests.cli.helpers import Database, Jobqueue
 
 QUEUE = "tax %s"
 PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED = "0%", "%(ids)s", "100%", "50%%", "%s"
