@@ -28,15 +28,15 @@ def first(rig: Rig) -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_a_transaction_that_was_committed(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = CommitInDoubt(first)
+    in_doubt = CommitInDoubt(first)
     first.commit()
-    assert doubt.settle(rig.sql) == "committed"
+    assert in_doubt.settle(rig.sql) == "committed"
 
 
 def test_a_transaction_that_was_rolled_back(rig: Rig, first: psycopg.Connection[Any]) -> None:
-    doubt = CommitInDoubt(first)
+    in_doubt = CommitInDoubt(first)
     first.rollback()
-    assert doubt.settle(rig.sql) == "aborted"
+    assert in_doubt.settle(rig.sql) == "aborted"
 
 
 def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[Any]) -> None:
@@ -50,8 +50,8 @@ def test_the_id_of_a_transaction_says_nothing_after_a_crash(
     with Postgres(server_folder / mode) as postgres:
         dsn = postgres.create_database("doubted")
         with psycopg.connect(dsn) as connection:
-            doubt = CommitInDoubt(connection)
+            in_doubt = CommitInDoubt(connection)
             connection.commit()
         postgres.restart(mode)
         with psycopg.connect(dsn) as connection:
-            assert doubt.settle(connection) == ending
+            assert in_doubt.settle(connection) == ending

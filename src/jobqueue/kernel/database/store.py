@@ -194,9 +194,9 @@ class Store:
 
     def measure(self, link: Link, lanes: LaneFloors) -> Depth:
         """Depth by state and the age of the oldest due job."""
-        row = link.fetch(self._sql("measure_queue"), lanes._asdict())[0]
-        due, delayed, processing, failed = (min(int(n), COUNT_CAP) for n in row[:4])
-        return Depth(due, delayed, processing, failed, float(row[4]))
+        *counts, oldest_due = link.fetch(self._sql("measure_queue"), lanes._asdict())[0]
+        due, delayed, processing, failed = (min(int(count), COUNT_CAP) for count in counts)
+        return Depth(due, delayed, processing, failed, float(oldest_due))
 
 
 def _pairs(jobs: Sequence[LeasedJob], **more: Sequence[Any]) -> dict[str, Any]:

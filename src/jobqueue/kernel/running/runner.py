@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
 from jobqueue.kernel.running.outcome import Outcome
@@ -25,6 +25,18 @@ _LONGEST_ERROR = 2_000
 
 # Seconds. Whatever an origin asks for in Retry-After, the job is tried again within a month.
 _LONGEST_DELAY = 30 * 86_400.0
+
+
+class _Ending(NamedTuple):
+    """What a handler's end means: what becomes of the job, the error if there was one, the delay in seconds."""
+
+    verb: Verb
+    error: str | None = None
+    delay: float = 0.0
+
+
+# The one that most jobs share.
+_COMPLETED = _Ending("complete")
 
 
 class Runner:
@@ -51,36 +63,36 @@ class Runner:
             job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, context.stages, context.committed
         )
 
-    def _attempt(self, queue: Queue, job: LeasedJob, context: Context) -> tuple[Verb, str | None, float]:
+    def _attempt(self, queue: Queue, job: LeasedJob, context: Context) -> _Ending:
         try:
             queue.handler(job, context)
         except BaseException as error:
             if context.committed:
                 # The effects and the outcome are in the database: a later failure cannot undo them.
                 log.error("handler_failed_after_commit", exc_info=error)
-                return "complete", None, 0.0
-            return self._outcome(queue, job, error)
-        return "complete", None, 0.0
+                return _COMPLETED
+            return self._judge(queue, job, error)
+        return _COMPLETED
 
-    def _outcome(self, queue: Queue, job: LeasedJob, error: BaseException) -> tuple[Verb, str | None, float]:
+    def _judge(self, queue: Queue, job: LeasedJob, error: BaseException) -> _Ending:
         match error:
             case Permanent():
-                return "fail", str(error), 0.0
+                return _Ending("fail", str(error))
             case Snooze():
-                return "snooze", str(error), error.seconds
+                return _Ending("snooze", str(error), error.seconds)
             case Cancelled():
-                return "cancel", str(error), 0.0
+                return _Ending("cancel", str(error))
             case Interrupted():
-                return "release", str(error), 0.0
+                return _Ending("release", str(error))
             case LeaseLost():
-                return "lost", str(error), 0.0
+                return _Ending("lost", str(error))
             case Retry():
                 after = queue.backoff.delay(job.retry_count) if error.after is None else error.after
-                return "retry", str(error), after
+                return _Ending("retry", str(error), after)
             case _:
                 log.error("handler_raised", exc_info=error)
                 text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                return "retry", text, queue.backoff.delay(job.retry_count)
+                return _Ending("retry", text, queue.backoff.delay(job.retry_count))
 
 
 def _storable(message: str) -> str:
