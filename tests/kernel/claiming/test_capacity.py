@@ -1,4 +1,4 @@
-"""What there is room for: slots, limits of queues, halves of a backlog, and outcomes that wait to be recorded."""
+"""What there is capacity for: slots, limits of queues, halves of a backlog, and outcomes that wait to be recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The claimer: order, lanes, delays and fairness, turned by hand; what there is room for is in test_room.py."""
+"""The claimer: order, lanes, delays and fairness, turned by hand; what there is capacity for is in test_capacity.py."""
 
 from __future__ import annotations
 
