@@ -9,7 +9,7 @@ import pytest
 from jobqueue.kernel import Queue, Worker, WorkerOptions
 from jobqueue.kinds import Kinds
 from jobqueue.observe.metrics import Metrics
-from jobqueue.retention.finished_jobs import Retention
+from jobqueue.retention.finished_jobs import FinishedJobs
 
 if TYPE_CHECKING:
     from tests.cli.helpers import Database, Jobqueue
@@ -64,7 +64,7 @@ def test_requeue_cancel_and_purge(sql: Database, jobqueue: Jobqueue) -> None:
 
 def test_retention_and_work(sql: Database, database: str) -> None:
     kinds = Kinds(Metrics())
-    kinds.register("job-retention", Retention(database, 90).run)
+    kinds.register("job-retention", FinishedJobs(database, 90).run)
     sql("INSERT INTO jobs (kind, payload) VALUES ('job-retention', '{}')")
     seen: list[object] = []
     taxes = Queue(QUEUE, lambda job, _: seen.append(job.columns["rate %"]), columns=("rate %",))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue.admin.inspector import WorkerRow
 from jobqueue.kernel.database.link import Link
-from jobqueue.kernel.database.statements import render, statement
+from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.observe.logging import get_logger
 
