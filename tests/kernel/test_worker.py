@@ -131,7 +131,7 @@ def test_a_drain_lets_jobs_finish_and_claims_nothing_more(rig: Rig) -> None:
     assert ended == [True]
     assert rig.states() == {"completed": 3, "pending": 7}
     assert not rig.rows("SELECT 1 FROM jobqueue.workers")
-    for part in ("claim", "complete", "heartbeat", "keep", "handler"):
+    for part in ("claim", "complete", "heartbeat", "rescue", "handler"):
         eventually(lambda: not connected(rig, part))  # noqa: B023
 
 
@@ -182,7 +182,7 @@ def test_what_was_claimed_and_has_not_begun_is_given_back(rig: Rig) -> None:
     assert rig.rows("SELECT DISTINCT status, retry_count FROM jobs") == [("pending", 0)]
 
 
-@pytest.mark.parametrize("part", ["claim", "complete", "heartbeat", "keep", "handler"])
+@pytest.mark.parametrize("part", ["claim", "complete", "heartbeat", "rescue", "handler"])
 def test_the_worker_outlives_the_loss_of_each_of_its_connections(rig: Rig, part: str) -> None:
     runs: list[int] = []
     lock = threading.Lock()
