@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENVS := .venvs
 
-.PHONY: help demo test chaos lint bench requirements clean
+.PHONY: help demo test test-all chaos lint bench requirements clean
 
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
-	@echo "make test    install what the tests need and run them (ARGS=... go to pytest)"
+	@echo "make test    install what the tests need and run them (ARGS=... go to pytest: ARGS=\"-m 'not slow'\" takes a minute)"
+	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, heif-enc or node"
 	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
 	@echo "make lint    formatting, types, and the direction of imports"
 	@echo "make bench   compare and measure; results in bench/results/"
@@ -31,8 +32,14 @@ $(eval $(call venv,bench,test))
 demo: $(VENVS)/demo/.ready
 	@$(VENVS)/demo/bin/jobqueue demo $(FOLDER) $(ARGS)
 
+# Whole files go to the processes in the order that tests/conftest.py gives them, the slow ones first.
+pytest := $(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: $(VENVS)/test/.ready
-	$(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
+	$(pytest) -m "not extended and not servers" $(ARGS)
+
+test-all: $(VENVS)/test/.ready
+	$(pytest) $(ARGS)
 
 chaos: $(VENVS)/test/.ready
 	$(VENVS)/test/bin/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),180) --jobs $(or $(JOBS),5000)

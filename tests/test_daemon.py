@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 ORIGIN_SECRET = "canary-origin-secret"
 
 

@@ -28,6 +28,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         yield launch
 
 
+@pytest.mark.slow
 def test_each_is_done_or_says_why_not(host: Host, launch: Launch) -> None:
     host.execute(
         "INSERT INTO platform_notifications (user_id, expires_at) SELECT 'u', now() FROM generate_series(1, 30)"

@@ -241,6 +241,7 @@ class TestReport:
             for text in (canary, f"{canary},{canary},{canary}\x07", f"postgresql://u:{canary}@@h/{canary}?{canary}=1"):
                 assert canary not in report(EVERYTHING | {variable.upper(): text}), variable
 
+    @pytest.mark.slow
     @given(st.text(max_size=40))
     def test_any_text_as_a_database_url_is_accepted_or_reported(self, text: str) -> None:
         said = report({"DATABASE_URL": text})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.artifacts.helpers import MIB, noise
-from tests.artifacts.zips import READERS, check_with
+from tests.artifacts.zips import EACH_READER, check_with
 from tests.support.http_server import reply, reset
 from tests.support.waiting import eventually
 
@@ -44,7 +44,7 @@ def test_every_file_is_in_the_artifact(yard: Yard, files: dict[str, bytes], rang
     assert yard.uploads() == []
 
 
-@pytest.mark.parametrize("program", READERS)
+@pytest.mark.parametrize("program", EACH_READER)
 def test_another_program_reads_it(program: str, yard: Yard, tmp_path: Path) -> None:
     yard.origin.files = LARGE
     made = tmp_path / "made.zip"

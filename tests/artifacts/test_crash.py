@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.artifacts.helpers import Yard
     from tests.support.daemon import Launch
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 FILES = {f"{n}.jpg": noise(n, 3 * MIB) for n in range(5)}
 
 

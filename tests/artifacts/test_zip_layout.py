@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.artifacts.zips import READERS, assembled, check_with, require
+from tests.artifacts.zips import EACH_READER, assembled, check_with, require
 
 from jobqueue.artifacts.crc import combine
 from jobqueue.artifacts.zip_layout import Literal, Span, ZipEntry, ZipLayout, dos_time
@@ -57,7 +57,7 @@ def write(
     file.truncate(layout.size)
 
 
-@pytest.mark.parametrize("program", READERS)
+@pytest.mark.parametrize("program", EACH_READER)
 def test_another_program_reads_names_and_bytes(program: str, tmp_path: Path) -> None:
     files = {"Fête d'été.jpg": b"x" * 1000, "空.txt": b"", "a (2).bin": os.urandom(70_000), "ﬀ🎉.png": b"\0"}
     made = tmp_path / "made.zip"
@@ -133,7 +133,7 @@ def write_long(path: Path) -> int:
     return size
 
 
-@pytest.mark.parametrize("program", ["zipfile", *READERS])
+@pytest.mark.parametrize("program", ["zipfile", *EACH_READER])
 def test_a_file_of_5_gib_and_one_behind_it(program: str, tmp_path: Path) -> None:
     path = tmp_path / "long.zip"
     size = write_long(path)
@@ -148,15 +148,17 @@ def test_a_file_of_5_gib_and_one_behind_it(program: str, tmp_path: Path) -> None
     assert done.stdout == b"still here"
 
 
-@pytest.mark.skipif("JOBQUEUE_SLOW_TESTS" not in os.environ, reason="reads 5 GiB; set JOBQUEUE_SLOW_TESTS=1 to run it")
-@pytest.mark.parametrize("program", READERS)
+@pytest.mark.extended
+@pytest.mark.slow
+@pytest.mark.parametrize("program", EACH_READER)
 def test_all_of_a_file_of_5_gib(program: str, tmp_path: Path) -> None:
     path = tmp_path / "long.zip"
     write_long(path)
     check_with(program, path)
 
 
-@pytest.mark.parametrize("program", ["zipfile", *READERS])
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["zipfile", *EACH_READER])
 def test_70_000_files(program: str, tmp_path: Path) -> None:
     layout = ZipLayout([entry(f"{n:05}.txt", b"%d" % n) for n in range(70_000)])
     path = tmp_path / "many.zip"

@@ -20,6 +20,9 @@ READERS = {
     "bsdtar": ["bsdtar", "-xOf"],
 }
 
+# The same for `parametrize`.
+EACH_READER = [pytest.param(program, marks=pytest.mark.servers) for program in READERS]
+
 
 def require(program: str) -> None:
     """Skip where `program` is not installed; fail there in CI."""

@@ -14,6 +14,9 @@ from jobqueue.demo.object_store import rclone
 SHORT = Options(1, seconds=9, jobs=400, workers=3, lease=2, forgotten_after=4.0, batch=200, rounds=1, patience=75.0)
 
 
+@pytest.mark.extended
+@pytest.mark.slow
+@pytest.mark.faults
 def test_the_ledger_is_exact_after_a_short_run() -> None:
     try:
         install_prefix()

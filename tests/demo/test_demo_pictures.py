@@ -11,6 +11,8 @@ from jobqueue.demo.demo_pictures import PICTURES, Picture, make_pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -27,6 +27,8 @@ from jobqueue.demo import demo_run, object_store
 from jobqueue.demo.demo_pictures import PICTURES
 from jobqueue.demo.leash import ServerError
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "jobqueue", "demo"]
 
 

@@ -15,6 +15,8 @@ from tests.demo.test_embedded_postgres import alive
 import jobqueue
 from jobqueue.demo.demo_stack import Stack
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -17,6 +17,8 @@ from jobqueue.demo import launch as launching
 from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import ServerError, can_run, reachable_folder, unprivileged_user
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 

@@ -14,6 +14,8 @@ from jobqueue.demo.leash import Leash, ServerError, can_run, reachable_folder, u
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.faults
+
 STUBBORN = "trap '' TERM; echo $$; while :; do sleep 0.1; done"
 
 

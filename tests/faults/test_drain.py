@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.support.daemon import DaemonProcess, Launch
     from tests.support.s3 import Bucket
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 HEARTBEATS = (
     "SELECT FROM pg_stat_activity WHERE application_name = 'jobqueue:heartbeat' AND datname = current_database()"
 )

@@ -6,6 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.faults.ledger import Ledger, runs
 from tests.support.waiting import eventually
 
@@ -13,6 +14,8 @@ from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER
 
 if TYPE_CHECKING:
     from tests.support.daemon import Launch
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 HOUR = 3600
 

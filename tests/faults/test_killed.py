@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 LEASE_SECONDS = 2
 POLL_SECONDS = 0.5
 

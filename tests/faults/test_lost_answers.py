@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Proxy
     from tests.support.daemon import DaemonProcess
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 LEASE_SECONDS = 3
 
 

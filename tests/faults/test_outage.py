@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.daemon import Launch
     from tests.support.s3 import Bucket
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 JOBS = 50
 OUTAGE_SECONDS = 20.0
 

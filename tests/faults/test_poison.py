@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import Launch
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 MAX_RETRIES = 3
 
 WORKER = """

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.support.daemon import Launch
     from tests.support.s3 import Bucket
 
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
 JOBS = 12
 
 

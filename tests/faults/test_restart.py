@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.faults.ledger import Ledger, runs
 from tests.support.waiting import eventually
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.daemon import Launch
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 TIMES = 2
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import Launch
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 LEASE_SECONDS = 3
 ANSWER_SECONDS = 0.8
 

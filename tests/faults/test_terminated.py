@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import DaemonProcess
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 NAMES = ("claim", "complete", "heartbeat", "rescue", "handler")
 
 

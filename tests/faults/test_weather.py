@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.object_store import ObjectStore
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 SHARE = 0.2
 SECRET = "origin-secret"
 PICTURES = 24

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
 
 @pytest.fixture
 def host(postgres: Postgres, template: str) -> Iterator[Host]:

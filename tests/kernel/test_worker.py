@@ -182,6 +182,7 @@ def test_what_was_claimed_and_has_not_begun_is_given_back(rig: Rig) -> None:
     assert rig.rows("SELECT DISTINCT status, retry_count FROM jobs") == [("pending", 0)]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("part", ["claim", "complete", "heartbeat", "rescue", "handler"])
 def test_the_worker_outlives_the_loss_of_each_of_its_connections(rig: Rig, part: str) -> None:
     runs: list[int] = []

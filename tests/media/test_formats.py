@@ -176,6 +176,7 @@ def _estimate(path: Path) -> int:
     return probe(path, sniff(path), max_pixels=20_000_000).memory_bytes
 
 
+@pytest.mark.slow
 def test_what_is_held_whole_is_estimated_by_its_pixels_and_what_streams_is_not(tmp_path: Path) -> None:
     image = pictures.vips(pictures.gradient(2400, 1600))
     pixels = 2400 * 1600

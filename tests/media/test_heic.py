@@ -74,6 +74,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.servers
 def test_a_photograph_is_converted_and_published(tmp_path: Path) -> None:
     pixels = pictures.gradient(640, 480)
     path = photograph(tmp_path, pixels)
@@ -88,6 +89,7 @@ def test_a_photograph_is_converted_and_published(tmp_path: Path) -> None:
     assert b"SecretCamera" not in display.data + thumb.data
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_it_stands_upright(tmp_path: Path, orientation: int) -> None:
     upright = pictures.gradient(640, 480)
@@ -97,6 +99,7 @@ def test_it_stands_upright(tmp_path: Path, orientation: int) -> None:
     assert pictures.psnr(pictures.decode(display.data), upright) > 34
 
 
+@pytest.mark.servers
 def test_too_many_pixels_are_refused_on_the_header(tmp_path: Path) -> None:
     path = photograph(tmp_path, pictures.gradient(640, 480))
     with pytest.raises(Permanent, match=r"640 x 480 = 307,200 pixels; at most 307,199"):
@@ -104,6 +107,7 @@ def test_too_many_pixels_are_refused_on_the_header(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.converted*"))
 
 
+@pytest.mark.servers
 def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     path = photograph(tmp_path, np.asarray(pictures.noise(320, 240)))
     path.write_bytes(path.read_bytes()[:-4000])
@@ -120,6 +124,7 @@ def test_without_a_program_it_says_what_to_install(tmp_path: Path, monkeypatch: 
         heic.convert(source(tmp_path), max_pixels=1_000_000)
 
 
+@pytest.mark.servers
 def test_libvips_cannot_be_asked_for_its_pixels(tmp_path: Path) -> None:
     """Even where the header can be read, a HEIC picture that was not converted ends with a reason."""
     path = photograph(tmp_path, pictures.gradient(64, 48))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 LEASE = 86_400.0
 HORIZON = datetime.now(UTC) + timedelta(hours=12)
 

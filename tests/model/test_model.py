@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
@@ -28,9 +29,6 @@ from tests.model.workers import Workers
 
 from jobqueue.kernel.claiming import lanes as lanes_module
 from jobqueue.kernel.claiming.lanes import Lanes
-
-if TYPE_CHECKING:
-    import pytest
 
 _EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 
@@ -96,6 +94,7 @@ class Kernel(Hosts, Workers):
         self.ground.compare()
 
 
+@pytest.mark.slow
 def test_the_kernel_keeps_its_promise(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The slack below a batch is a convenience, nothing may depend on it; with it no floor would rise in so few steps.
     monkeypatch.setattr(lanes_module, "SLACK", 0)

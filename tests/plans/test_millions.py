@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = [pytest.mark.extended, pytest.mark.slow]
+
 MILLIONS = Volume(completed=5_000_000, due=1_000_000, delayed=1_000_000)
 THOUSANDS = Volume(completed=50_000, due=10_000, delayed=10_000)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 DONE = 200_000
 PROMOTED = 50_000
 

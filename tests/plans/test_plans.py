@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 VOLUMES = {
     "due": Volume(completed=0, due=50_000, delayed=0),
     "completed": Volume(completed=100_000, due=3_000, delayed=0),

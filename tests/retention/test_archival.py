@@ -432,6 +432,8 @@ def finish(host: Host, bucket: Bucket) -> None:
     eventually(run)
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 class TestKilled:
     @pytest.mark.parametrize("step", [step for step in STEPS if "anew" not in step and "old" not in step])
     def test_nothing_is_lost_and_nothing_is_there_twice(self, host: Host, bucket: Bucket, step: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NODE = shutil.which("node")
 SCRIPT = Path(__file__).parents[2] / "deploy" / "cloudflare-worker" / "worker.js"
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node to run it with")
+pytestmark = [pytest.mark.servers, pytest.mark.skipif(NODE is None, reason="there is no Node to run it with")]
 
 STARTED = reply(200, b'{"status": "started"}')
 

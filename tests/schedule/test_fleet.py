@@ -45,6 +45,8 @@ def own_postgres(server_folder: Path) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 def test_no_tick_twice_and_none_missing(own_postgres: Postgres, tmp_path: Path) -> None:
     """Four processes for ten seconds; one is killed and started again every two; the database crashes once,
     for long enough that ticks fall due meanwhile."""
@@ -120,6 +122,7 @@ def nudge(port: int, secret: str = "canary-webhook", body: bytes = b"{}") -> tup
     return status, document
 
 
+@pytest.mark.slow
 def test_a_settings_change_reaches_every_process_within_two_seconds(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
     file.write_text('[schedules.rank]\nevery = "20m"\nscaled = true\npost = "/api/feed/rank"\n')
@@ -175,6 +178,7 @@ def test_a_settings_change_reaches_every_process_within_two_seconds(rig: Rig, tm
         assert (rig.schedule("rank"), [len(daemon.log("schedules_loaded")) for daemon in fleet]) == before
 
 
+@pytest.mark.slow
 def test_a_thousand_schedules_cost_an_idle_process_less_than_a_hundredth_of_a_core(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
     hour = (rig.now().hour + 12) % 24
@@ -202,6 +206,7 @@ def test_a_thousand_schedules_cost_an_idle_process_less_than_a_hundredth_of_a_co
     assert eventually(lambda: (measured := share()) < 0.01 and measured, 10) < 0.01
 
 
+@pytest.mark.slow
 def test_the_file_may_change_while_it_runs(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
     file.write_text('[schedules.one]\nevery = "1s"\nkind = "heartbeat"\n')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from bench.receivers import SLOW_SECONDS
 from bench.webhooks import Options, run
 from tests.support.daemon import launching
@@ -16,6 +17,8 @@ from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def test_live_endpoints_get_every_event_in_time_although_others_are_dead_or_slow_and_a_daemon_is_killed(

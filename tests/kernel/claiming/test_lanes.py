@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -167,7 +168,7 @@ class Database(RuleBasedStateMachine):
         )
 
 
-TestDatabase = Database.TestCase
+TestDatabase = pytest.mark.slow(Database.TestCase)
 TestDatabase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 

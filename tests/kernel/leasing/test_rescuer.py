@@ -208,6 +208,8 @@ def restarted(server_folder: Path) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 def test_after_a_restart_of_the_server_holders_get_one_lease_to_come_back(restarted: Postgres) -> None:
     with Rig(restarted.dsn) as rig:
         rig.insert()

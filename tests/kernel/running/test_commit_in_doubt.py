@@ -43,6 +43,8 @@ def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[An
     assert CommitInDoubt(first).settle(rig.sql) == "in progress"
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(("mode", "ending"), [("fast", "committed"), ("immediate", None)])
 def test_the_id_of_a_transaction_says_nothing_after_a_crash(
     server_folder: Path, mode: StopMode, ending: str | None
