@@ -44,7 +44,7 @@ def test_jobs_in_flight_finish_and_nothing_else_begins(
     host: Host, bucket: Bucket, launch: Launch, number: signal.Signals
 ) -> None:
     with SteadyOrigin({f"photo-{n}": picture(40 + n) for n in range(2)}) as origin:
-        variables = {"LEASE_SECONDS": 2, "DRAIN_TIMEOUT": 60, "CONCURRENCY": 3, "WORKER_POLL_INTERVAL": 500}
+        variables = {"LEASE_SECONDS": 4, "DRAIN_TIMEOUT": 60, "CONCURRENCY": 3, "WORKER_POLL_INTERVAL": 500}
         held_up(host, origin, ["photo-0", "photo-1"])
         worker = launch(worker_environment(host.dsn, origin, bucket, **variables))
         eventually(lambda: origin.holding == 2, 30)

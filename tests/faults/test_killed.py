@@ -12,7 +12,7 @@ from tests.support.daemon import Launch, launching, worker_environment
 from tests.support.host import Host, Row, shared_database
 from tests.support.jpeg import picture
 from tests.support.origin import SteadyOrigin
-from tests.support.waiting import eventually
+from tests.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 LEASE_SECONDS = 2
 POLL_SECONDS = 0.5
 
-# Seconds that a busy machine may add to what is promised.
+# Seconds that it takes to do what is promised, on a machine that is not busy.
 SLACK = 2.0
 
 DOWNLOADING = ("downloading", "downloading-changes")
@@ -39,6 +39,7 @@ IN_FLIGHT = (*DOWNLOADING, *WRITTEN)
 class Aftermath:
     """What is there when all jobs have ended."""
 
+    crowding: float
     killed_at: datetime
     in_flight: dict[str, Row]
     jobs: dict[str, Row]
@@ -96,8 +97,10 @@ def _kill(host: Host, origin: SteadyOrigin, bucket: Bucket, watcher: UrlWatcher,
             origin.files[key] = picture(len(origin.files) + len(key))
         victim.kill()
         killed_at = host.rows("SELECT clock_timestamp() AS now")[0]["now"]
-    eventually(lambda: host.states() == {"completed": len(jobs)}, 20)
+    with Stopwatch() as watch:
+        eventually(lambda: host.states() == {"completed": len(jobs)}, 20)
     return Aftermath(
+        crowding=watch.crowding,
         killed_at=killed_at,
         in_flight=in_flight,
         jobs=rows(),
@@ -114,7 +117,7 @@ def test_every_job_in_flight_runs_again_within_a_lease_and_a_poll(aftermath: Aft
         row = aftermath.jobs[key]
         assert (row["status"], row["retry_count"]) == ("completed", 1), key
         waited = (row["started_at"] - aftermath.killed_at).total_seconds()
-        assert 0 < waited <= LEASE_SECONDS + POLL_SECONDS + SLACK, key
+        assert 0 < waited <= LEASE_SECONDS + POLL_SECONDS + SLACK * aftermath.crowding, key
     assert aftermath.rescued == {str(row["id"]) for key, row in aftermath.jobs.items() if key in IN_FLIGHT}
 
 

@@ -37,12 +37,14 @@ def test_a_zombie_changes_nothing_that_its_successor_wrote_and_works_on(
     files = {key: picture(20 + seed) for seed, key in enumerate((*keys, "later"))}
     with SteadyOrigin(files) as origin:
         environment = worker_environment(host.dsn, origin, bucket, LEASE_SECONDS=2, WORKER_POLL_INTERVAL=500)
+        # The successor keeps what it has, also where it has to wait for the processor.
+        patient = {**environment, "LEASE_SECONDS": "8"}
         for key in keys:
             origin.hold[key] = 1
         jobs = [host.enqueue(key) for key in keys]
         zombie = launch(environment)
         eventually(lambda: origin.holding == len(keys), 30)
-        successor = launch(environment)
+        successor = launch(patient)
         successor.wait_for("worker_started")
         zombie.send(signal.SIGSTOP)
         eventually(lambda: host.states() == {"completed": len(keys)}, 20)
@@ -72,6 +74,7 @@ def test_a_worker_that_stands_still_in_its_last_transaction_does_not_keep_the_jo
     """Its transaction holds the row locked, so that nobody could take the job over, until the server ends it."""
     with SteadyOrigin({"photo": picture(30)}) as origin:
         environment = worker_environment(host.dsn, origin, bucket, LEASE_SECONDS=2, WORKER_POLL_INTERVAL=500)
+        patient = {**environment, "LEASE_SECONDS": "8"}
         job = host.enqueue("photo", run_after="2999-01-01")
         with psycopg.connect(host.dsn) as lock:
             lock.execute("SELECT FROM auction_files FOR UPDATE")
@@ -81,7 +84,7 @@ def test_a_worker_that_stands_still_in_its_last_transaction_does_not_keep_the_jo
                 "SELECT FROM pg_stat_activity WHERE application_name = 'jobqueue:handler' AND wait_event_type = 'Lock'"
             )
             eventually(lambda: host.rows(waits), 30)
-            successor = launch(environment)
+            successor = launch(patient)
             successor.wait_for("worker_started")
             zombie.send(signal.SIGSTOP)
         # The statement that waited goes through now; its commit never comes.

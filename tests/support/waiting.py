@@ -53,10 +53,14 @@ def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, interval: f
 
 
 class Stopwatch:
-    """Counts the `seconds` since it was entered, as an idle machine would; it stops when it is left."""
+    """Counts the `seconds` since it was entered, as an idle machine would; it stops when it is left.
+
+    `crowding` is by how much they are longer here, on the average.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._passed = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._count, name="stopwatch", daemon=True)
 
@@ -68,10 +72,15 @@ class Stopwatch:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def crowding(self) -> float:
+        return self._passed / self.seconds
+
     def _count(self) -> None:
         before, stopped = time.monotonic(), False
         while not stopped:
             stopped = self._stop.wait(_SAMPLE_EVERY)
             now = time.monotonic()
             self.seconds += (now - before) / crowding()
+            self._passed += now - before
             before = now
