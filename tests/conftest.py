@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.support.host import migrated, shared_database
 from tests.support.s3 import Bucket
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tests.support.host import Host
 
 _numbers = itertools.count(1)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 # After pytest-randomly has shuffled them.

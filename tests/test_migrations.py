@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel import Context, Job
 
+pytestmark = pytest.mark.slow
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -152,7 +154,6 @@ def test_a_table_that_is_held_for_ever_is_given_up_with_advice(database: str, mo
             migrate(database)
 
 
-@pytest.mark.slow
 def test_a_role_with_a_statement_timeout_migrates_a_table_that_takes_longer(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as setup:
         setup.execute(b"""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.artifacts.helpers import Yard
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"a/Fête.jpg": noise(1, 70_000), "b/clip.mov": noise(2, 90_000), "c/leer.txt": b""}
 LARGE = {f"{n}.jpg": noise(n, 3 * MIB + n) for n in range(4)} | {"film.mov": noise(9, 17 * MIB + 5)}
 

@@ -74,6 +74,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_a_photograph_is_converted_and_published(tmp_path: Path) -> None:
     pixels = pictures.gradient(640, 480)
@@ -89,6 +90,7 @@ def test_a_photograph_is_converted_and_published(tmp_path: Path) -> None:
     assert b"SecretCamera" not in display.data + thumb.data
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_it_stands_upright(tmp_path: Path, orientation: int) -> None:
@@ -99,6 +101,7 @@ def test_it_stands_upright(tmp_path: Path, orientation: int) -> None:
     assert pictures.psnr(pictures.decode(display.data), upright) > 34
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_too_many_pixels_are_refused_on_the_header(tmp_path: Path) -> None:
     path = photograph(tmp_path, pictures.gradient(640, 480))
@@ -107,6 +110,7 @@ def test_too_many_pixels_are_refused_on_the_header(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.converted*"))
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_a_picture_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     path = photograph(tmp_path, np.asarray(pictures.noise(320, 240)))

@@ -25,6 +25,8 @@ from jobqueue.media.variants import RECIPE, Variant, render
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 
 def publish(path: Path, **options: Any) -> tuple[Variant, Variant]:
     """The worker's way: sniff, probe, render."""
