@@ -18,6 +18,8 @@ from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.database.store import Store, describe
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from jobqueue.kernel.job import LeasedJob as Leased
 
 Row = dict[str, Any]
@@ -80,13 +82,13 @@ class Worker:
     lanes: dict[str, Lanes] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
 
-    def claim(self, queue: Queue, limit: int) -> list[Leased]:
+    def claim(self, queue: Queue, limit: int, token: UUID | None = None) -> list[Leased]:
         """Claim as the claimer does: from the fast floors, which then rise."""
         lanes = self.lanes[queue.name]
         known = lanes.claim_from()
         if not known[0]:
             return []
-        leased = queue.store.claim(self.link, known, limit, uuid4(), self.name, LEASE)
+        leased = queue.store.claim(self.link, known, limit, token or uuid4(), self.name, LEASE)
         first: dict[int, int] = {}
         for job in leased:
             first.setdefault(job.priority, job.position)
@@ -259,8 +261,6 @@ class Ground:
             assert job.changed or images[key] == self.images[key], "a row changed that nobody may have changed"
         self.images = images
         for queue in self.queues:
-            keys = [job.key for job in queue.model.in_state("pending") if job.key is not None]
-            assert len(keys) == len(set(keys)), "two pending jobs have one key"
             if changed := {job.id: job for job in queue.model.jobs if job.changed}:
                 query = sql.SQL("SELECT *, clock_timestamp() AS clock FROM {} WHERE id = ANY (%s)")
                 with self.sql.cursor(row_factory=dict_row) as cursor:

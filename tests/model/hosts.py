@@ -12,7 +12,9 @@ from tests.model.machine import (
     DATA,
     HOURS,
     KEYS,
+    LAST_HOUR,
     PRIORITIES,
+    PRIORITY,
     Machine,
     deliverable,
     live,
@@ -39,7 +41,13 @@ class Hosts(Machine):
 
     @rule(data=DATA, count=st.integers(1, 4))
     def enqueue(self, data: st.DataObject, count: int) -> None:
-        self.ground.insert(self._queue(data), [self._new(data, data.draw(KEYS)) for _ in range(count)])
+        queue = self._queue(data)
+        jobs = [self._new(data, data.draw(KEYS)) for _ in range(count)]
+        for job in jobs:
+            if len(queue.model.twins(job)) > 1:
+                # Which of them it becomes is left open: it changes none.
+                job.priority, job.run_after = min(PRIORITY), self._time(LAST_HOUR + 1)
+        self.ground.insert(queue, jobs)
 
     # Transactions that stay open
 
@@ -51,7 +59,9 @@ class Hosts(Machine):
         if not under_way and len(self.ground.visits) >= _VISITS:
             return
         visit = data.draw(st.sampled_from(under_way)) if again and under_way else self.ground.visit(queue)
-        job = self._new(data, None)
+        job = self._new(data, data.draw(KEYS))
+        if queue.model.twins(job) or any(one.key == job.key for one in visit.inserted):
+            job.key = None
         self.ground.insert(queue, [job], visit.connection)
         visit.inserted.append(job)
 

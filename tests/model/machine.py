@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 DATA = st.data()
 WORKERS = st.integers(0, 2)
 SIZES = st.sampled_from([1, 2, 3, 100])
-PRIORITIES = st.sampled_from([5, 5, 5, 9, 0, -3])
+PRIORITY = [5, 5, 5, 9, 0, -3]
+PRIORITIES = st.sampled_from(PRIORITY)
 KEYS = st.sampled_from([None, None, None, "k", "l"])
 ATTEMPTS = st.sampled_from([5, 5, 1, 1, 2, 3])
 CRASHES = st.sampled_from([0, 0, 0, 0, 1, 2])
 # Hours until a job is due; None is the column's default, which is now.
-HOURS = st.one_of(st.none(), st.none(), st.integers(-3, -1), st.integers(24, 30))
+LAST_HOUR = 30
+HOURS = st.one_of(st.none(), st.none(), st.integers(-3, -1), st.integers(24, LAST_HOUR))
 DELAYS = st.one_of(st.just(0), st.integers(24, 30))
 
 

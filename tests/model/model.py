@@ -67,6 +67,8 @@ class Model:
     def __init__(self, horizon: datetime) -> None:
         self.horizon = horizon
         self.jobs: list[Job] = []
+        # Whether looks for a twin find none: it is locked, or not committed yet.
+        self.blind = False
 
     def get(self, id_: Any) -> Job | None:
         return next((job for job in self.jobs if job.id == id_), None)
@@ -99,9 +101,13 @@ class Model:
         return one < self.horizon if isinstance(other, timedelta) else one < other
 
     def _twin(self, job: Job) -> Job | None:
-        if job.key is None:
-            return None
-        return next((one for one in self.in_state("pending") if one.key == job.key and one is not job), None)
+        return next(iter(self.twins(job)), None)
+
+    def twins(self, job: Job) -> list[Job]:
+        """Pending jobs with its key that nobody has locked: transactions that did not see one another leave several."""
+        if job.key is None or self.blind:
+            return []
+        return [one for one in self.in_state("pending") if one.key == job.key and one is not job and not one.locked]
 
     def _draw(self, job: Job, rank: int = 0) -> None:
         job.changed = True
@@ -112,8 +118,11 @@ class Model:
         """Make a job pending that was not; if another with its key is, it ends there."""
         job.changed = True
         job.token = job.worker = job.lease = None
-        if twin := self._twin(job):
-            job.state, job.error = "cancelled", f"coalesced into job {twin.id}, "
+        if twins := self.twins(job):
+            job.state, job.error = (
+                "cancelled",
+                f"coalesced into job {twins[0].id}, " if len(twins) == 1 else "coalesced into job ",
+            )
             return
         if job.state in FINISHED:
             job.crash_count = 0
@@ -146,6 +155,22 @@ class Model:
         job.changed = True
         job.state, job.token, job.worker, job.lease = "processing", token, worker, "runs"
 
+    def merge(self, claimed: list[Job]) -> list[Job]:
+        """What follows a claim: of each key the first runs, and its twins give way, those that were claimed with it and
+        those that are pending. Returns the claimed ones that run."""
+        running: dict[str | None, Job] = {}
+        stay = []
+        for job in claimed:
+            first = running.setdefault(job.key, job)
+            if first is job or job.key is None:
+                stay.append(job)
+            else:
+                self._finish(job, "cancelled", f"coalesced into job {first.id}, which was claimed first")
+        for job in stay:
+            for twin in self.twins(job):
+                self._finish(twin, "cancelled", f"coalesced into job {job.id}, which was claimed first")
+        return stay
+
     def promotable(self) -> list[Job]:
         """Those that have become due without a position."""
         return [
@@ -169,6 +194,7 @@ class Model:
 
     def fail(self, job: Job, error: str) -> None:
         job.charge()
+        job.retry_count = max(job.retry_count, job.max_retries)
         job.crash_count = 0
         self._finish(job, "failed", error)
 

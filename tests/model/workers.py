@@ -13,6 +13,8 @@ from tests.model.helpers import LEASE, Queue, Worker
 from tests.model.machine import DATA, DELAYS, SIZES, WORKERS, Machine, deliverable, live, overtaken, somewhere, unlocked
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.model.model import Job
 
     from jobqueue.kernel.job import LeasedJob as Leased
@@ -60,17 +62,26 @@ class Workers(Machine):
     def _claim(self, worker: Worker, queue: Queue, limit: int) -> None:
         worker.mark(queue)
         expected = queue.model.claimable(*worker.lanes[queue.name].claim_from(), limit)
-        leased = worker.claim(queue, limit)
-        assert [job.label for job in expected] == [job.columns["label"] for job in leased]
-        assert [job.position for job in expected] == [job.position for job in leased]
-        self._leased(queue, worker, leased, expected)
+        token = uuid4()
+        leased = worker.claim(queue, limit, token)
+        running = self._merged(queue, worker, expected, token)
+        assert [job.label for job in running] == [job.columns["label"] for job in leased]
+        assert [job.position for job in running] == [job.position for job in leased]
+        self._leased(queue, worker, leased, running)
         event(f"claims {min(len(leased), 3)}")
+
+    def _merged(self, queue: Queue, worker: Worker, claimed: list[Job], token: UUID) -> list[Job]:
+        """Lease these in the model, and have their twins give way; returns those that run."""
+        for job in claimed:
+            queue.model.lease(job, token, worker.name)
+        running = queue.model.merge(claimed)
+        event(f"twins that were claimed together: {min(len(claimed) - len(running), 2)}")
+        return running
 
     def _leased(self, queue: Queue, worker: Worker, leased: list[Leased], jobs: list[Job]) -> None:
         for lease, job in zip(leased, jobs, strict=True):
             said = (lease.id, lease.priority, lease.retry_count, lease.max_retries, lease.crash_count)
             assert said == (job.id, job.priority, job.retry_count, job.max_retries, job.crash_count)
-            queue.model.lease(job, lease.token, worker.name)
         queue.leases += leased
 
     @somewhere(lambda queue: queue.model.suspects())
@@ -78,9 +89,11 @@ class Workers(Machine):
     def claim_a_suspect(self, data: st.DataObject, who: int) -> None:
         queue, worker = self._queue(data, lambda queue: queue.model.suspects()), self.ground.workers[who]
         suspects = queue.model.suspects()
-        [lease] = queue.store.claim_suspect(worker.link, uuid4(), worker.name, LEASE)
+        token = uuid4()
+        [lease] = queue.store.claim_suspect(worker.link, token, worker.name, LEASE)
         [job] = [job for job in suspects if job.id == lease.id]
         assert job.run_after == min(one.run_after for one in suspects)
+        self._merged(queue, worker, [job], token)
         self._leased(queue, worker, [lease], [job])
         event("claims a suspect")
 
@@ -92,8 +105,7 @@ class Workers(Machine):
         if expected := queue.model.claimable(*floors, limit):
             token = uuid4()
             queue.store.claim(worker.link, floors, limit, token, worker.name, LEASE)
-            for job in expected:
-                queue.model.lease(job, token, worker.name)
+            self._merged(queue, worker, expected, token)
             self.unanswered.append((queue, token))
         worker.reconnect()
 

@@ -24,7 +24,10 @@ _HELD = "t.id = ANY (ARRAY(SELECT unnest(%(ids)s::{id_type}[]))) AND t.lease_tok
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A queue's table and state words, as `jobqueue.adopt()` registered them. `table` is schema-qualified and quoted."""
+    """A queue's table and state words, as `jobqueue.adopt()` registered them. `table` is schema-qualified and quoted.
+
+    Jobs with the same value in the column `coalesce_by` are twins.
+    """
 
     name: str
     table: str
@@ -34,6 +37,7 @@ class Description:
     completed: str
     failed: str
     cancelled: str
+    coalesce_by: str | None = None
 
 
 @cache
@@ -89,7 +93,11 @@ class Statements:
             "cap": sql.Literal(COUNT_CAP + 1),
             "nth": sql.SQL(_NTH).format(id_type=id_type),
             "held": sql.SQL(_HELD).format(id_type=id_type),
+            "keyed": sql.SQL("false"),
         }
+        if key := description.coalesce_by:
+            self._fragments["key"], self._fragments["key_name"] = sql.Identifier(key), sql.Literal(key)
+            self._fragments["keyed"] = sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(key))
         self._rendered: dict[tuple[str, int | None], bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:

@@ -7,22 +7,24 @@ from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import errors
 
 from jobqueue.kernel.database.rows import Depth, Rescued, Survey
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
 from jobqueue.kernel.job import LeasedJob
+from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    import psycopg
-
     from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.database.rows import LaneFloors, LaneGaps
     from jobqueue.kernel.job import JobId
 
+
+log = get_logger(__name__)
 
 # How long a rescue waits for a lock: less than the server takes to look for deadlocks. When jobs are rescued one by one each
 # waits hardly at all, and all of them together take no more than so many seconds.
@@ -31,6 +33,9 @@ _LITTLE_PATIENCE = "20ms"
 _SINGLY_FOR = 5.0
 
 _LEASE = attrgetter("id", "renewed_at")
+
+# Classes of errors after which a connection is of no use: it is broken, or the server ends it.
+_CUT_OFF = ("08", "57", "58", "XX")
 
 
 class UnknownQueue(LookupError):
@@ -60,7 +65,11 @@ class Store:
     def claim(
         self, link: Link, lanes: LaneFloors, limit: int, token: UUID, worker: str, lease: float
     ) -> list[LeasedJob]:
-        """Lease up to `limit` due jobs; returns them in the order in which to run them."""
+        """Lease up to `limit` due jobs; returns them in the order in which to run them.
+
+        Their twins have given way then: pending ones, and all but the first of those that were leased together. When the
+        connection is lost, what was leased is not known, and whether twins gave way.
+        """
         params = {
             "priorities": lanes.priorities, "floors": lanes.floors, "token": token, "worker": worker, "lease": lease
         }  # fmt: skip
@@ -74,16 +83,33 @@ class Store:
         # The lease runs from a moment after this one, so what is held is always believed to be held for less.
         before = time.monotonic()
         name, columns = self.description.name, self._columns
+        rows = link.fetch(query, params)
         leased = [
             LeasedJob(
                 name, id_, priority, retry_count, max_retries, max(0.0, waited),
                 dict(zip(columns, values, strict=True)) if columns else {},
                 token, position, crash_count, before,
             )
-            for id_, priority, position, retry_count, max_retries, crash_count, waited, *values in link.fetch(query, params)
+            for id_, priority, position, retry_count, max_retries, crash_count, waited, _, *values in rows
         ]  # fmt: skip
         leased.sort(key=lambda job: (-job.priority, job.position))
+        if keyed := {row[0] for row in rows if row[7]}:
+            gone = self._merge_twins(link, [job for job in leased if job.id in keyed])
+            leased = [job for job in leased if job.id not in gone]
         return leased
+
+    def _merge_twins(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
+        """Have the twins of jobs that were just leased give way; returns those of them that did so themselves.
+
+        Twins that a host's trigger or lock keeps as they are run as well, which is no more than work done twice.
+        """
+        try:
+            return {row[0] for row in link.fetch(self._sql("merge_twins"), _pairs(jobs))}
+        except psycopg.Error as error:
+            if error.sqlstate is None or error.sqlstate[:2] in _CUT_OFF:
+                raise
+            log.warning("twins_not_merged", queue=self.description.name, error=str(error).strip())
+            return set()
 
     def release_claim(self, link: Link, token: UUID) -> int:
         """Give back a claim whose answer was lost on the way; returns how many jobs it had leased."""

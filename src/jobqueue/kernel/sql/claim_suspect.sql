@@ -12,10 +12,11 @@ WHERE t.id = ANY (ARRAY(
     SELECT c.id
     FROM {table} AS c
     WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
-      AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
+      AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)
     ORDER BY c.run_after
     LIMIT 1
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING t.id, t.priority, coalesce(t.position, 0), t.retry_count, t.max_retries, t.crash_count,
-          extract(epoch FROM clock_timestamp() - greatest(t.run_after, clock_timestamp() - interval '1 year'))::float8, {columns}
+          extract(epoch FROM clock_timestamp() - greatest(t.run_after, clock_timestamp() - interval '1 year'))::float8,
+          {keyed}, {columns}

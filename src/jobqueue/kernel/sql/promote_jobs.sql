@@ -11,7 +11,7 @@ WITH promoted AS (
             SELECT c.id FROM {table} AS c
             WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
               AND c.run_after >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
-              AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
+              AND NOT jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)
             ORDER BY c.run_after
             LIMIT 1000
             FOR NO KEY UPDATE SKIP LOCKED)) AS ids (id)) AS due

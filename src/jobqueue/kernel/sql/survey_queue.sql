@@ -23,10 +23,10 @@ SELECT
     (SELECT extract(epoch FROM least(c.run_after, clock_timestamp() + interval '1 year') - clock_timestamp())::float8 FROM {table} AS c
      WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL
        AND c.run_after >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
-       AND NOT jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)
+       AND NOT jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)
      ORDER BY c.run_after LIMIT 1),
     EXISTS (SELECT FROM {table} AS c
             WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
-              AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::int, c.retry_count::int, c.max_retries::int)),
+              AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     (SELECT last_value FROM jobqueue.position)
