@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -339,3 +341,160 @@ def test_a_publish_status_that_is_an_enum_is_refused_with_the_statement_that_men
             migrate(database)
         connection.execute("ALTER TABLE auction_files ALTER COLUMN publish_status TYPE text")
     assert migrate(database)
+
+
+@contextmanager
+def role_of(root: Connection, *grants: str) -> Iterator[str]:
+    """A role that may log in, with these grants; {role} stands for it."""
+    role = f"migrator_{root.info.dbname}"
+    root.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p'".encode())
+    try:
+        for grant in grants:
+            root.execute(grant.format(role=role, database=root.info.dbname).encode())
+        yield role
+    finally:
+        root.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_two_migrations_at_once_are_one_whatever_the_default_isolation(database: str, level: str) -> None:
+    with default_isolation(database, level), ThreadPoolExecutor(2) as threads:
+        done = [
+            migration.version
+            for applied in threads.map(migrate, [database, database])
+            for migration in applied
+        ]  # fmt: skip
+    assert sorted(done) == [migration.version for migration in load()]
+
+
+_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+
+
+@pytest.mark.parametrize("setting", _TIMEOUTS)
+def test_a_migration_that_waits_for_another_outlives_the_roles_time_limits(database: str, setting: str) -> None:
+    hurried = make_conninfo(database, options=f"-c {setting}=200")
+    waiting = b"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(database) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [migrations._LOCK])
+        migrating = threads.submit(migrate, hurried)
+        eventually(lambda: other.execute(waiting).fetchone())
+        # Longer than the limit, measured by the server.
+        other.execute(b"SELECT pg_sleep(0.4)")
+        other.rollback()
+        assert migrating.result() == load()
+
+
+def test_a_role_that_may_create_no_schema_uses_the_one_that_was_made_for_it(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as root:
+        grants = ("GRANT ALL ON SCHEMA public TO {role}", "CREATE SCHEMA jobqueue AUTHORIZATION {role}")
+        with role_of(root, *grants) as role:
+            owner = make_conninfo(database, user=role, password="p")
+            assert migrate(owner) == load()
+            assert migrate(owner) == []
+
+
+@pytest.mark.parametrize(
+    ("grants", "mend"),
+    [
+        (
+            ("GRANT ALL ON SCHEMA public TO {role}",),
+            "GRANT CREATE ON DATABASE {database} TO {role}; or CREATE SCHEMA jobqueue AUTHORIZATION {role};",
+        ),
+        (("CREATE SCHEMA jobqueue", "GRANT ALL ON SCHEMA public TO {role}"), "GRANT USAGE, CREATE ON SCHEMA jobqueue TO {role};"),
+        (("GRANT CREATE ON DATABASE {database} TO {role}",), "GRANT USAGE, CREATE ON SCHEMA public TO {role};"),
+    ],
+)  # fmt: skip
+def test_a_right_that_is_missing_is_named_with_the_statement_that_gives_it(
+    database: str, grants: tuple[str, ...], mend: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as root, role_of(root, *grants) as role:
+        statement = mend.format(role=f'"{role}"', database=f'"{root.info.dbname}"')
+        with pytest.raises(MigrationError, match=re.escape(statement)):
+            migrate(make_conninfo(database, user=role, password="p"))
+        for one in statement.split("or ")[-1].split(";"):
+            root.execute(one.encode())
+        assert migrate(make_conninfo(database, user=role, password="p")) == load()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "CREATE VIEW seen AS SELECT status FROM publish_jobs",
+        "ALTER TABLE publish_jobs ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON publish_jobs USING (status <> 'x')",
+    ],
+    ids=["view", "policy"],
+)
+def test_a_column_that_cannot_be_widened_is_named_with_its_table_and_what_reads_it(database: str, reader: str) -> None:
+    with psycopg.connect(database, autocommit=True) as setup:
+        setup.execute(
+            f"CREATE TABLE publish_jobs (id uuid PRIMARY KEY, status varchar(8) DEFAULT 'pending'); {reader}".encode()
+        )
+    with pytest.raises(MigrationError) as caught:
+        migrate(database)
+    told = str(caught.value)
+    assert "ALTER TABLE public.publish_jobs ALTER COLUMN status TYPE text" in told
+    assert "seen" in told
+
+
+def test_a_column_that_no_insert_of_ours_fills_is_refused_before_anything_is_applied(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as host:
+        host.execute(b"""CREATE TABLE webhook_deliveries (
+            id uuid PRIMARY KEY DEFAULT gen_random_uuid(), webhook_id uuid NOT NULL, status text NOT NULL, "Tenant" text NOT NULL)""")
+        mend = 'ALTER TABLE webhook_deliveries ALTER COLUMN "Tenant" DROP NOT NULL;'
+        with pytest.raises(MigrationError, match=re.escape(mend)):
+            migrate(database)
+        assert host.execute(b"SELECT to_regnamespace('jobqueue')").fetchone() == (None,)
+        host.execute(mend.encode())
+        migrate(database)
+        host.execute(b"INSERT INTO app_webhooks (webhook_url) VALUES ('https://example.com')")
+        host.execute(b"INSERT INTO platform_events (event_type) VALUES ('user.created')")
+        assert host.execute(b"SELECT status FROM webhook_deliveries").fetchall() == [("pending",)]
+
+
+def test_a_column_that_the_hosts_own_trigger_fills_is_left_to_it(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as host:
+        host.execute(b"""
+            CREATE TABLE webhook_deliveries (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant text NOT NULL);
+            CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant := 'one'; RETURN NEW; END $$;
+            CREATE TRIGGER fill BEFORE INSERT ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION fill()""")
+    assert migrate(database) == load()
+
+
+# What a host may have made too narrow, and what we write there.
+_NARROW = {
+    "auction_files": {"publish_status": "varchar(7)", "thumb_url": "varchar(9)", "display_url": "char(9)", "cdn_key_prefix": "varchar(9)",
+                      "bytes": "int", "width": "smallint", "height": "smallint"},
+    "publish_jobs": {"key_prefix": "varchar(9)", "error_message": "varchar(9)", "locked_by": "varchar(9)", "status": "varchar(7)"},
+    "project_media": {"measured_bytes": "int", "measured_crc32": "int"},
+    "download_artifacts": {"storage_key": "varchar(9)", "cdn_url": "varchar(9)", "filename": "varchar(9)", "size_bytes": "int",
+                           "file_count": "smallint", "phase": "varchar(3)", "files_done": "smallint", "files_total": "smallint",
+                           "bytes_done": "int", "bytes_total": "int", "upload_key": "varchar(9)", "upload_id": "varchar(9)"},
+    "webhook_deliveries": {"event_type": "varchar(9)", "response_body": "varchar(9)", "status_code": "smallint", "response_time_ms": "smallint"},
+    "app_webhooks": {"disabled_reason": "varchar(9)", "total_deliveries": "int", "total_failures": "int"},
+    "notification_state": {"status": "varchar(6)"},
+}  # fmt: skip
+
+
+def test_columns_that_are_narrower_than_what_is_written_are_widened(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as host:
+        for table, columns in _NARROW.items():
+            given = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+            host.execute(f"CREATE TABLE {table} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), {given})".encode())
+        host.execute(b"ALTER TABLE notification_state DROP COLUMN id; ALTER TABLE notification_state ADD user_id text")
+        migrate(database)
+        still = host.execute(b"""
+            SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod) FROM pg_attribute
+            WHERE attnum > 0 AND NOT attisdropped
+              AND format_type(atttypid, atttypmod) ~ '^(character|smallint)'
+              AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r')""").fetchall()
+        assert not still
+        for table, column in (
+            ("download_artifacts", "size_bytes"),
+            ("project_media", "measured_crc32"),
+            ("app_webhooks", "total_failures"),
+        ):
+            found = host.execute(
+                "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s",
+                [table, column],
+            ).fetchone()
+            assert found == ("bigint",)

@@ -8,13 +8,14 @@ that was changed after it was applied stops everything, because then nobody can 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
-from psycopg import IsolationLevel, errors
+from psycopg import IsolationLevel, errors, sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from jobqueue.observe.logging import get_logger
@@ -33,14 +34,45 @@ _LOCK_TIMEOUT_MS = 3_000
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE = 0.5
 
+# A role's own limits are meant for its queries: completing a large table takes what it takes, and so may whoever is ahead.
+_LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+_LIMITS_17 = (*_LIMITS, "transaction_timeout")
+
+# Asking for it takes the right to create schemas, even where it is there already: somebody who has that right may have made it.
+_SCHEMA = "CREATE SCHEMA IF NOT EXISTS jobqueue;"
+
 _HISTORY = b"""
-CREATE SCHEMA IF NOT EXISTS jobqueue;
 CREATE TABLE IF NOT EXISTS jobqueue.migrations (
     version    int PRIMARY KEY,
     name       text NOT NULL,
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 )"""
+
+_RIGHTS = b"""
+SELECT current_user, current_database(), ours.oid IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),
+       has_schema_privilege(ours.oid, 'USAGE'), has_schema_privilege(ours.oid, 'CREATE'),
+       has_schema_privilege(hosts.oid, 'CREATE')
+FROM (VALUES (to_regnamespace('jobqueue')::oid)) AS ours (oid), (VALUES (to_regnamespace('public')::oid)) AS hosts (oid)
+"""
+
+# Columns that no insert of ours gives a value to, in tables into which triggers and functions of ours insert. A host's own
+# trigger may give one.
+_UNFILLED = b"""
+SELECT a.attrelid::regclass::text, quote_ident(a.attname)
+FROM (VALUES
+    ('webhook_deliveries', '{webhook_id,event_id,event_type,payload}'),
+    ('notification_state', '{notification_id,user_id,status,expired_at}'),
+    ('jobs', '{kind,payload,schedule,tick_at,tick_slot,tick_until}')) AS t (name, given)
+JOIN pg_attribute AS a ON a.attrelid = to_regclass('public.' || t.name)
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+  AND a.attname <> ALL (t.given::text[])
+  AND (t.name = 'notification_state' OR a.attname <> ALL ('{status,priority,run_after,retry_count,max_retries,crash_count,created_at,updated_at}'))
+  AND NOT EXISTS (SELECT FROM pg_trigger AS g
+                  WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgname NOT LIKE 'jobqueue%'
+                    AND g.tgtype & 1 = 1 AND g.tgtype & 2 = 2 AND g.tgtype & 4 = 4)
+ORDER BY 1, a.attnum
+"""
 
 
 class MigrationError(Exception):
@@ -81,7 +113,50 @@ def load() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What the role that migrates may do; `schema` is whether there is one called jobqueue."""
+
+    role: str
+    database: str
+    schema: bool
+    creates_schemas: bool
+    uses_schema: bool | None
+    creates_in_schema: bool | None
+    creates_in_public: bool | None
+
+    @classmethod
+    def read(cls, connection: psycopg.Connection[Any]) -> _Rights:
+        [row] = connection.execute(_RIGHTS).fetchall()
+        return cls(*row)
+
+    def check_reading(self) -> None:
+        if self.schema and not self.uses_schema:
+            self._refuse("may not use the schema jobqueue", "GRANT USAGE, CREATE ON SCHEMA jobqueue TO {role};")
+
+    def check_writing(self) -> None:
+        if not self.schema and not self.creates_schemas:
+            self._refuse(
+                "may not create the schema jobqueue",
+                "GRANT CREATE ON DATABASE {database} TO {role}; or CREATE SCHEMA jobqueue AUTHORIZATION {role};",
+            )
+        if self.schema and not self.creates_in_schema:
+            self._refuse(
+                "may not create anything in the schema jobqueue", "GRANT USAGE, CREATE ON SCHEMA jobqueue TO {role};"
+            )
+        if not self.creates_in_public:
+            self._refuse(
+                "may not create anything in the schema public", "GRANT USAGE, CREATE ON SCHEMA public TO {role};"
+            )
+
+    def _refuse(self, what: str, grant: str) -> None:
+        names = {"role": sql.Identifier(self.role), "database": sql.Identifier(self.database)}
+        statement = sql.SQL(grant).format(**names).as_string(None)
+        raise MigrationError(f"the role {self.role} {what}; who administers the database can mend that: {statement}")
+
+
 def _applied(connection: psycopg.Connection[Any]) -> dict[int, _Applied]:
+    _Rights.read(connection).check_reading()
     if connection.execute("SELECT to_regclass('jobqueue.migrations')").fetchone() == (None,):
         return {}
     rows = connection.execute("SELECT version, name, checksum FROM jobqueue.migrations").fetchall()
@@ -154,27 +229,56 @@ def _apply(conninfo: str, migration: Migration) -> bool:
     except errors.OperationalError:
         raise
     except psycopg.Error as error:
-        hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
         raise MigrationError(
-            f"migration {migration.version:04d}_{migration.name} failed and was undone: "
-            f"{error.diag.message_primary or str(error).strip()}{hint}"
+            f"migration {migration.version:04d}_{migration.name} failed and was undone: {_told(error)}"
         ) from error
+
+
+def _told(error: psycopg.Error) -> str:
+    """What the server says of an error, with the table, column, view or policy that is in the way."""
+    told = error.diag.message_primary or str(error).strip()
+    if error.diag.message_detail:
+        told += f": {error.diag.message_detail}"
+    if statement := re.search(r'^SQL statement "(ALTER TABLE .*)"$', error.diag.context or "", re.MULTILINE):
+        told += f", in: {statement[1]}"
+    hint = error.diag.message_hint
+    if isinstance(error, errors.InsufficientPrivilege):
+        hint = hint or "run it as the role that owns the tables, or as a member of it"
+    return f"{told} ({hint})" if hint else told
 
 
 def _apply_now(conninfo: str, migration: Migration) -> bool:
     with psycopg.connect(conninfo, prepare_threshold=None) as connection:
-        # Whoever waited for the lock sees what its holder applied, whatever the database's default is.
+        # What whoever was ahead has applied must be seen, whatever the database's default is.
         connection.isolation_level = IsolationLevel.READ_COMMITTED
+        limits = _LIMITS_17 if connection.info.server_version >= 170_000 else _LIMITS
+        connection.execute("".join(f"SET LOCAL {limit} = 0;" for limit in limits).encode())
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        connection.execute(_HISTORY)
         if migration not in _check(load(), _applied(connection)):
             return False
+        _prepare(connection)
         connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
-        # A role's own limit is meant for its queries: to complete a large table takes as long as it takes.
-        connection.execute(b"SET LOCAL statement_timeout = 0")
-        connection.execute(migration.sql.encode())
+        connection.execute(migration.sql.replace(_SCHEMA, "").encode())
         connection.execute(
             "INSERT INTO jobqueue.migrations (version, name, checksum) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.checksum],
         )
     return True
+
+
+def _prepare(connection: psycopg.Connection[Any]) -> None:
+    """Make the history, if there is none. Raises MigrationError when the role may not, or a host's table would not take
+    the rows that are going to be inserted into it."""
+    rights = _Rights.read(connection)
+    rights.check_writing()
+    unfilled = connection.execute(_UNFILLED).fetchall()
+    if unfilled:
+        columns = ", ".join(f"{table}.{column}" for table, column in unfilled)
+        mend = " ".join(f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL;" for table, column in unfilled)
+        raise MigrationError(
+            f"nothing was applied: every row that is inserted for an event, a notification or a schedule would fail, because "
+            f"of columns that are NOT NULL and have no default: {columns}; mend it with {mend} or give them a default"
+        )
+    if not rights.schema:
+        connection.execute(_SCHEMA.encode())
+    connection.execute(_HISTORY)
