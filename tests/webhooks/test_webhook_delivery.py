@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 from tests.webhooks.helpers import SECRET
 
 from jobqueue.backoff import Backoff
-from jobqueue.webhooks import endpoint_breaker, posting, webhook_delivery
+from jobqueue.webhooks import delivery_records, endpoint_breaker, posting, webhook_delivery
 from jobqueue.webhooks.webhook_delivery import OUTCOMES
 
 if TYPE_CHECKING:
@@ -42,6 +42,22 @@ def test_a_delivery_is_signed_taken_and_written_down(yard: Yard) -> None:
     assert (hook["total_deliveries"], hook["total_failures"], hook["consecutive_failures"]) == (1, 0, 0)
     assert hook["last_success_at"] is not None
     assert yard.counted("delivered") == 1
+
+
+@pytest.mark.parametrize("column", ["response_body TYPE varchar(3)", "response_time_ms TYPE smallint USING 0"])
+def test_an_answer_that_has_no_room_is_not_asked_for_again(
+    yard: Yard, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host has made the column narrower since it was adopted."""
+    monkeypatch.setattr(delivery_records, "round", lambda _: 2**15, raising=False)
+    yard.sql(f"ALTER TABLE webhook_deliveries ALTER COLUMN {column}")
+    with FaultyServer(reply(200, b"thank you")) as server:
+        yard.deliver(yard.webhook(server.url))
+        with yard.working():
+            assert eventually(yard.ended)
+    assert len(server.requests) == 1
+    row = yard.row()
+    assert (row["status"], row["status_code"], row["response_body"]) == ("completed", 200, None)
 
 
 def test_an_event_reaches_its_subscribers_also_when_the_payload_is_left_out(yard: Yard) -> None:

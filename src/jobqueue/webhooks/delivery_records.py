@@ -7,7 +7,7 @@ added up. So deliveries of one webhook that end at the same time do not wait for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -90,6 +90,10 @@ class Attempt:
     body: str | None = None
     seconds: float | None = None
     gone: bool = False
+
+    def without_answer(self) -> Attempt:
+        """What is left where the columns for the answer have no room for it."""
+        return replace(self, body=None, seconds=None, reason=self.reason and self.reason[:40])
 
 
 def find_receiver(context: Context) -> Receiver:

@@ -11,10 +11,13 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+import psycopg
+
 from jobqueue import __version__
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
 from jobqueue.kernel import Chore, Queue
+from jobqueue.observe.logging import get_logger
 from jobqueue.webhooks import delivery_records
 from jobqueue.webhooks.delivery_records import PUT_OFF, Attempt
 from jobqueue.webhooks.fairness import FairShare, PutOff
@@ -24,8 +27,6 @@ from jobqueue.webhooks.signing import BadSecret, keys, sign
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import psycopg
-
     from jobqueue.errors import JobError
     from jobqueue.kernel import Context, Job
     from jobqueue.kernel.database.link import Link
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from jobqueue.observe.metrics import Metrics
     from jobqueue.webhooks.delivery_records import Receiver
     from jobqueue.webhooks.fairness import Visit
+
+log = get_logger(__name__)
 
 QUEUE: Final = "webhook_deliveries"
 
@@ -183,13 +186,21 @@ class Webhooks:
         call = self._fair.call()
         found = 0
 
-        def effects(cursor: psycopg.Cursor[object]) -> None:
-            nonlocal found
-            delivery_records.note(cursor, attempt)
-            found = 0 if call is None else delivery_records.call_back(cursor, call)
+        def record(attempt: Attempt) -> None:
+            def effects(cursor: psycopg.Cursor[object]) -> None:
+                nonlocal found
+                delivery_records.note(cursor, attempt)
+                found = 0 if call is None else delivery_records.call_back(cursor, call)
+
+            (context.commit if complete else context.write)(effects)
 
         with context.stage("commit"):
-            (context.commit if complete else context.write)(effects)
+            try:
+                record(attempt)
+            except psycopg.DataError as error:
+                # The host's columns have no room for it: what was delivered is not sent again for the sake of a text.
+                log.warning("attempt_shortened", **context.job.log_fields(), error=str(error).strip())
+                record(attempt.without_answer())
         if call is not None:
             self._fair.called(call, found)
 

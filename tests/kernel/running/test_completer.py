@@ -46,7 +46,7 @@ def test_success(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "retry_count", "message"),
     [
-        (Permanent("the file is no picture"), "failed", 1, "the file is no picture"),
+        (Permanent("the file is no picture"), "failed", 5, "the file is no picture"),
         (Retry("the origin answered 503", after=3_600), "pending", 1, "the origin answered 503"),
         (Retry("the origin answered 503"), "pending", 1, "the origin answered 503"),
         (Snooze("the origin asks for patience", 3_600), "pending", 0, "the origin asks for patience"),
@@ -327,7 +327,7 @@ def test_an_interrupted_job_goes_back_as_it_was(rig: Rig) -> None:
 
     rig.run_once(handler)
     assert seen == [1, 1]
-    assert rig.row(id_)["retry_count"] == 3
+    assert rig.row(id_)["retry_count"] == 5
 
 
 def test_a_row_that_a_host_holds_locked_does_not_hold_up_the_outcomes_of_others(rig: Rig) -> None:
@@ -347,3 +347,31 @@ def test_a_row_that_a_host_holds_locked_does_not_hold_up_the_outcomes_of_others(
     host.commit()
     eventually(lambda: rig.states().get("completed") == 6)
     assert rig.row(ids[0])["retry_count"] == 0
+
+
+@pytest.mark.parametrize("verb", ["retry", "fail", "cancel", "snooze"])
+@pytest.mark.parametrize("text", ["x" * 500, "a byte \0 of nothing", ""], ids=["long", "nul", "none"])
+def test_a_text_that_does_not_fit_costs_no_outcome(rig: Rig, verb: Verb, text: str) -> None:
+    """The column was made narrower after it was adopted."""
+    rig.sql.execute(b"ALTER TABLE jobs ALTER COLUMN error_message TYPE varchar(40)")
+    ids = rig.insert(3)
+    engine = rig.engine(Queue("jobs", lambda *_: None))
+    first, second, third = engine.turn(3)
+    for job, error in ((first, "short"), (second, text), (third, "short")):
+        engine.end(job, verb=verb, error=error, delay=1_000.0)
+    engine.completer.turn()
+    assert engine.completer.unrecorded == 0
+    rows = [rig.row(id_) for id_ in ids]
+    assert len({row["status"] for row in rows}) == 1
+    assert rows[0]["status"] != "processing"
+    message = rows[1]["error_message"]
+    assert message == text[:31] if text.startswith("x") else message == text.replace("\0", "?")
+
+
+def test_a_completion_that_a_host_refuses_with_a_data_error_is_a_failed_attempt(rig: Rig) -> None:
+    rig.sql.execute(b"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE string_data_right_truncation; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON jobs FOR EACH ROW WHEN (NEW.status = 'completed') EXECUTE FUNCTION refuse()""")
+    [id_] = rig.insert(max_retries=1)
+    rig.run_once(lambda *_: None)
+    assert rig.row(id_)["status"] == "failed"

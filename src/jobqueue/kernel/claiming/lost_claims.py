@@ -46,7 +46,7 @@ class LostClaims:
             try:
                 released = store.release_claim(link, token)
             except errors.LockNotAvailable:
-                # A host is enqueuing a twin of one of them, which says nothing about other jobs.
+                # A host keeps one of them locked, which says nothing about other jobs.
                 self._at = now + _EVERY
                 return
             self._claims.pop()

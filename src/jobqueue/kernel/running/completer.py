@@ -49,6 +49,12 @@ _REPORTED = {
 }
 
 
+def _less_of(text: str) -> str:
+    """The text in a form that any database takes; the second time, and from then on, half of it."""
+    plain = text.encode("ascii", "replace").decode().replace("\0", "?")
+    return plain if plain != text else text[: len(text) // 2]
+
+
 class _Deferred(NamedTuple):
     """An outcome that is sent again at `until`, in time.monotonic()."""
 
@@ -165,16 +171,26 @@ class Completer(Loop):
             return {}
         except LOST:
             raise
+        except psycopg.DataError as error:
+            if len(outcomes) > 1:
+                return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
+            if not outcomes[0].error:
+                return self._refused(store, verb, outcomes[0], error)
+            # The text does not fit the column, or the database's encoding: less of it does, or none.
+            outcomes[0].error = _less_of(outcomes[0].error)
+            return self._recorded(store, verb, outcomes)
         except psycopg.Error as error:
             if len(outcomes) > 1:
                 return {id_: result for one in outcomes for id_, result in self._recorded(store, verb, [one]).items()}
-            [outcome] = outcomes
-            log.exception("outcome_refused", queue=outcome.job.queue, job_id=str(outcome.job.id), outcome=verb)
-            if verb != "complete":
-                return {}
-            reason = error.diag.message_primary or str(error).strip()
-            outcome.verb, outcome.error = "retry", f"the database refused to record the job's completion: {reason}"
-            return self._recorded(store, "retry", outcomes)
+            return self._refused(store, verb, outcomes[0], error)
+
+    def _refused(self, store: Store, verb: Verb, outcome: Outcome, error: psycopg.Error) -> dict[JobId, str]:
+        log.error("outcome_refused", queue=outcome.job.queue, job_id=str(outcome.job.id), outcome=verb, exc_info=error)
+        if verb != "complete":
+            return {}
+        reason = error.diag.message_primary or str(error).strip()
+        outcome.verb, outcome.error = "retry", f"the database refused to record the job's completion: {reason}"
+        return self._recorded(store, "retry", [outcome])
 
     def _send(self, store: Store, verb: Verb, outcomes: list[Outcome]) -> dict[JobId, str]:
         jobs = [outcome.job for outcome in outcomes]

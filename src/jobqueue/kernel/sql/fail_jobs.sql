@@ -1,8 +1,8 @@
--- Records a failure that no further attempt can mend. in: ids, tokens, errors. out: ids recorded.
+-- Records a failure that no further attempt can mend: none is left then. in: ids, tokens, errors. out: ids recorded.
 -- Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {failed},
-    retry_count = t.retry_count + 1,
+    retry_count = jobqueue.fit(t.retry_count, greatest(jobqueue.one_more(t.retry_count), t.max_retries)),
     crash_count = 0,
     completed_at = clock_timestamp(),
     updated_at = clock_timestamp(),

@@ -1,5 +1,5 @@
 -- Gives back a whole claim whose answer never arrived. in: token. out: ids. Plan: the lease index, which is small.
--- Waits half a second at most for a host that enqueues twins of its jobs.
+-- Waits for a locked row half a second at most.
 UPDATE {table} AS t
 SET status = {pending}, updated_at = clock_timestamp(), lease_expires_at = NULL, locked_by = NULL
 WHERE t.status = {processing} AND t.lease_expires_at IS NOT NULL AND t.lease_token = %(token)s::uuid

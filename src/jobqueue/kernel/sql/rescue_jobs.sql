@@ -1,6 +1,6 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
 -- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all),
--- ids (NULL: any), patience (how long to wait for a host that enqueues twins of these jobs, as lock_timeout).
+-- ids (NULL: any), patience (how long to wait for a lock that a host's trigger takes, as lock_timeout).
 -- out: id, who held it, whether it has failed for good. Locks the rows it changes.
 -- No worker of ours ever claimed a job without a token (see lease_orphans): its attempt is not charged, and the job runs again
 -- whatever its counts were.
@@ -8,7 +8,7 @@
 -- Plan: the lease index, in order of expiry.
 WITH lost AS MATERIALIZED (
     SELECT c.id, c.locked_by, (c.lease_token IS NOT NULL)::int AS charge,
-           c.lease_token IS NOT NULL AND c.retry_count + 1 >= c.max_retries AS exhausted
+           c.lease_token IS NOT NULL AND jobqueue.is_last(c.retry_count, c.max_retries) AS exhausted
     FROM {table} AS c
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
       AND c.lease_expires_at >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
@@ -19,8 +19,8 @@ WITH lost AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE {table} AS t
 SET status = CASE WHEN lost.exhausted THEN {failed} ELSE {pending} END,
-    retry_count = t.retry_count + lost.charge,
-    crash_count = t.crash_count + lost.charge,
+    retry_count = CASE lost.charge WHEN 0 THEN t.retry_count ELSE jobqueue.fit(t.retry_count, jobqueue.one_more(t.retry_count)) END,
+    crash_count = CASE lost.charge WHEN 0 THEN t.crash_count ELSE jobqueue.fit(t.crash_count, jobqueue.one_more(t.crash_count)) END,
     run_after = CASE WHEN lost.exhausted THEN t.run_after ELSE clock_timestamp() END,
     completed_at = CASE WHEN lost.exhausted THEN clock_timestamp() END,
     updated_at = clock_timestamp(),
@@ -30,9 +30,9 @@ SET status = CASE WHEN lost.exhausted THEN {failed} ELSE {pending} END,
     error_message = CASE WHEN lost.charge = 0
         THEN 'the job was in progress without a lease: whatever ran it before is gone'
         ELSE format('the worker %%s died or was cut off while it ran this job (attempt %%s of %%s)%%s',
-                    coalesce(lost.locked_by, 'that held it'), t.retry_count + 1, t.max_retries,
-                    CASE WHEN t.crash_count + 1 >= 2
-                         THEN format('; it happened %%s times in a row, so the job itself may kill its worker', t.crash_count + 1)
+                    coalesce(lost.locked_by, 'that held it'), jobqueue.one_more(t.retry_count), t.max_retries,
+                    CASE WHEN t.crash_count >= 1
+                         THEN format('; it happened %%s times in a row, so the job itself may kill its worker', jobqueue.one_more(t.crash_count))
                          ELSE '' END) END
 FROM lost
 WHERE t.id = lost.id AND (SELECT set_config('lock_timeout', %(patience)s, true)) IS NOT NULL

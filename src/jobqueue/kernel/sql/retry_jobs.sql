@@ -2,12 +2,12 @@
 -- in: ids, tokens, delays (seconds), errors. out: id, whether it has failed for good.
 -- Plan: primary key. Waits for a locked row half a second at most.
 UPDATE {table} AS t
-SET status = CASE WHEN t.retry_count + 1 >= t.max_retries THEN {failed} ELSE {pending} END,
-    retry_count = t.retry_count + 1,
+SET status = CASE WHEN jobqueue.is_last(t.retry_count, t.max_retries) THEN {failed} ELSE {pending} END,
+    retry_count = jobqueue.fit(t.retry_count, jobqueue.one_more(t.retry_count)),
     crash_count = 0,
-    run_after = CASE WHEN t.retry_count + 1 >= t.max_retries THEN t.run_after
+    run_after = CASE WHEN jobqueue.is_last(t.retry_count, t.max_retries) THEN t.run_after
                      ELSE clock_timestamp() + make_interval(secs => (%(delays)s::float8[])[{nth}]) END,
-    completed_at = CASE WHEN t.retry_count + 1 >= t.max_retries THEN clock_timestamp() END,
+    completed_at = CASE WHEN jobqueue.is_last(t.retry_count, t.max_retries) THEN clock_timestamp() END,
     updated_at = clock_timestamp(),
     lease_expires_at = NULL,
     locked_by = NULL,
