@@ -395,3 +395,10 @@ def test_the_hosts_own_triggers_find_their_tables_when_ours_write(rig: Rig) -> N
     [job] = rig.insert(1, unique_key="k")
     rig.insert(1, unique_key="k", priority=9)
     assert rig.rows("SELECT * FROM audit") == [(job, 9)]
+
+
+def test_a_partitioned_table_is_refused_with_a_way_out(rig: Rig) -> None:
+    rig.sql.execute(b"CREATE TABLE parted (id bigint PRIMARY KEY) PARTITION BY HASH (id)")
+    with pytest.raises(errors.RaiseException, match=r"parted is partitioned, a queue must be one table") as caught:
+        rig.sql.execute(b"SELECT jobqueue.adopt('parted')")
+    assert "plain table" in str(caught.value.diag.message_hint)

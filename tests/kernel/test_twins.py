@@ -11,6 +11,7 @@ import pytest
 from tests.support.isolation import LEVELS
 
 from jobqueue.kernel import Queue
+from jobqueue.media import publish_status
 
 if TYPE_CHECKING:
     from tests.kernel.helpers import Rig
@@ -264,3 +265,17 @@ def test_the_runbooks_statement_revives_any_number_of_failed_jobs(rig: Rig) -> N
     rig.sql.execute(b"UPDATE publish_jobs SET status = 'failed', retry_count = 5")
     rig.sql.execute(b"UPDATE publish_jobs SET max_retries = 10 WHERE status = 'failed'")
     assert rig.states("publish_jobs") == {"pending": BULK}
+
+
+def test_a_file_that_fell_behind_is_not_taken_for_the_twin_that_gave_way(rig: Rig) -> None:
+    """The merge changed the twin last; the job that stays is what the file follows."""
+    row = rig.sql.execute(b"INSERT INTO auction_files (source_key) VALUES ('f') RETURNING id").fetchone()
+    assert row
+    rig.sql.execute(
+        b"""INSERT INTO publish_jobs (file_id, status, updated_at) VALUES (%(id)s, 'processing', now() - interval '1 s'),
+                                                                        (%(id)s, 'cancelled', now())""",
+        {"id": row[0]},
+    )
+    rig.sql.execute(b"UPDATE auction_files SET publish_status = 'processing'")
+    publish_status.follow(rig.link)
+    assert rig.row(row[0], "auction_files")["publish_status"] == "processing"

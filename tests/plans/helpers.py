@@ -145,6 +145,10 @@ class Scene:
         with self.prepared(query) as execute:
             return execute(params)
 
+    def explain_text(self, query: str) -> Plan:
+        """Run a host's statement and undo it; returns how it ran."""
+        return self._run(query.encode())
+
     @contextmanager
     def prepared(self, query: str) -> Iterator[Callable[[dict[str, Any]], Plan]]:
         """A statement whose generic plan is made when it is first run, and is kept as long as it is valid."""

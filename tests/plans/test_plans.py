@@ -68,6 +68,37 @@ def test_a_plan_made_when_little_was_due_serves_a_backlog(postgres: Postgres) ->
         assert after.pages / after.changed < 1.5 * before.pages / before.changed, str(after)
 
 
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+def test_a_merge_reads_what_was_claimed_and_its_twins(postgres: Postgres, generic: bool) -> None:
+    """Also with a host's index on the key, in which everything of that key lies that ever ended."""
+    with empty_scene(postgres, "plans_twins") as scene:
+        with scene.filling():
+            scene.add(completed=100_000, due=20_000, leased=50)
+            with scene.without_triggers():
+                scene.connection.execute(
+                    b"""WITH n AS (SELECT id, status, row_number() OVER (PARTITION BY status ORDER BY id) AS n FROM jobs)
+                        UPDATE jobs AS j SET unique_key = 'k' || CASE n.status WHEN 'processing' THEN n.n / 2 ELSE n.n END
+                        FROM n WHERE n.id = j.id"""
+                )
+        scene.connection.execute(b"CREATE INDEX ON jobs (unique_key); ANALYZE jobs")
+        with scene.by_index():
+            plan = scene.explain("merge_twins", {"ids": scene.ids, "tokens": scene.tokens}, generic=generic)
+        # Of 50 that were claimed 24 give way to the other half of their pair, and so does each key's pending job.
+        assert plan.changed == 24 + 25, str(plan)
+        assert not plan.scans, str(plan)
+        assert plan.pages < 100 + 50 * 40, str(plan)
+
+
+def test_enqueuing_twins_finds_them_by_the_key(postgres: Postgres) -> None:
+    """As many pages a row in a large table as in a small one."""
+    with empty_scene(postgres, "plans_enqueue") as scene:
+        query = "INSERT INTO jobs (kind, unique_key) SELECT 'x', 'k' || n FROM generate_series(1, 100) AS n"
+        small = scene.explain_text(query)
+        with scene.filling():
+            scene.add(completed=100_000, due=50_000)
+        assert scene.explain_text(query).pages < 3 * small.pages + 2_000
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "per_row"), [("claim_jobs", 50, 24), ("complete_jobs", None, 26), ("renew_leases", None, 30)]
 )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _LIMIT = 30.0
 _GLANCE = 0.25
 
-# What the trigger that coalesces jobs (sql/0001_kernel.sql) writes into the one that gives way.
+# What the trigger that coalesces jobs (sql/0011_coalescing.sql) and a merge (kernel/sql/merge_twins.sql) write into the one
+# that gives way.
 _COALESCED = re.compile(r"coalesced into job ([0-9a-f-]+),")
 
 _OPEN = ("pending", "processing")

@@ -190,8 +190,8 @@ class Store:
     def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
         """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it.
 
-        A job that becomes pending again is compared with its pending twin, and may have to wait for a host that enqueues
-        one. Such a job is passed over: nobody's open transaction keeps other jobs from being rescued.
+        A job that comes back may have to wait for a lock that a host's trigger takes. It is passed over then: nobody's
+        open transaction keeps other jobs from being rescued.
         """
         params = {"lease": lease, "back": back, "ids": None, "patience": _PATIENCE}
         try:

@@ -4,11 +4,16 @@
 -- written for it. A twin that somebody has locked is left: it is being claimed, or enqueued again.
 -- Plan: primary key; then the coalesce index, an entry a twin; suspects and delayed jobs are found there as well.
 -- Waits for nobody's lock but one that a host's trigger takes, and for that half a second at most.
-WITH claimed AS MATERIALIZED (
-    SELECT t.id, t.lease_token, t.{key} AS key,
-           first_value(t.id) OVER (PARTITION BY t.{key} ORDER BY t.priority DESC, t.position, t.id) AS stays
+WITH held AS MATERIALIZED (
+    SELECT t.id, t.lease_token, t.{key} AS key, t.priority, t.position
     FROM {table} AS t
-    WHERE {held} AND t.lease_expires_at IS NOT NULL AND t.{key} IS NOT NULL),
+    WHERE {held} AND t.lease_expires_at IS NOT NULL),
+-- Apart from it: the planner would rather read a whole index on the key than sort a few rows.
+claimed AS MATERIALIZED (
+    SELECT h.id, h.lease_token, h.key,
+           first_value(h.id) OVER (PARTITION BY h.key ORDER BY h.priority DESC, h.position, h.id) AS stays
+    FROM held AS h
+    WHERE h.key IS NOT NULL),
 twins AS MATERIALIZED (
     SELECT claimed.id, claimed.stays, claimed.lease_token FROM claimed WHERE claimed.id <> claimed.stays
     UNION ALL
