@@ -498,3 +498,17 @@ def test_columns_that_are_narrower_than_what_is_written_are_widened(database: st
                 [table, column],
             ).fetchone()
             assert found == ("bigint",)
+
+
+@pytest.mark.parametrize("key", ["bigint", "uuid"])
+def test_deliveries_whose_id_has_no_default_get_one(database: str, key: str) -> None:
+    with psycopg.connect(database, autocommit=True) as host:
+        host.execute(f"CREATE TABLE webhook_deliveries (id {key} PRIMARY KEY)".encode())
+        if key == "bigint":
+            host.execute(b"INSERT INTO webhook_deliveries VALUES (7)")
+        migrate(database)
+        host.execute(b"DELETE FROM webhook_deliveries")
+        host.execute(b"INSERT INTO app_webhooks (webhook_url) VALUES ('https://example.com')")
+        host.execute(b"INSERT INTO platform_events (event_type) VALUES ('user.created')")
+        [(id_,)] = host.execute(b"SELECT id FROM webhook_deliveries").fetchall()
+        assert id_ == 8 or key == "uuid"

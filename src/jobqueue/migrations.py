@@ -66,7 +66,7 @@ FROM (VALUES
     ('jobs', '{kind,payload,schedule,tick_at,tick_slot,tick_until}')) AS t (name, given)
 JOIN pg_attribute AS a ON a.attrelid = to_regclass('public.' || t.name)
 WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
-  AND a.attname <> ALL (t.given::text[])
+  AND a.attname <> 'id' AND a.attname <> ALL (t.given::text[])
   AND (t.name = 'notification_state' OR a.attname <> ALL ('{status,priority,run_after,retry_count,max_retries,crash_count,created_at,updated_at}'))
   AND NOT EXISTS (SELECT FROM pg_trigger AS g
                   WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal AND g.tgname NOT LIKE 'jobqueue%'

@@ -44,8 +44,9 @@ def test_how_many_wait(published: Rig) -> None:
 
 def test_what_ran_out_of_attempts(published: Rig) -> None:
     rows = published.rows("SELECT * FROM publish_jobs WHERE status = 'failed' AND retry_count >= max_retries;")
-    assert len(rows) == 1
-    assert "the origin was away" in rows[0]
+    assert len(rows) == 2
+    assert any("the origin was away" in row for row in rows)
+    assert any("no picture" in row for row in rows)
 
 
 def test_how_long_they_take(published: Rig) -> None:
@@ -68,7 +69,7 @@ def test_more_attempts_for_what_has_failed_and_those_jobs_run_again(published: R
     assert published.states("publish_jobs") == {"completed": 3, "pending": 3}
     attempts: list[Any] = []
     published.run_once(lambda job, _: attempts.append((job.attempt, job.max_retries)), "publish_jobs")
-    assert sorted(attempts) == [(2, 10), (6, 10)]
+    assert sorted(attempts) == [(6, 10), (6, 10)]
     assert published.states("publish_jobs") == {"completed": 5, "pending": 1}
 
 

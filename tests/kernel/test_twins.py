@@ -272,8 +272,8 @@ def test_a_file_that_fell_behind_is_not_taken_for_the_twin_that_gave_way(rig: Ri
     row = rig.sql.execute(b"INSERT INTO auction_files (source_key) VALUES ('f') RETURNING id").fetchone()
     assert row
     rig.sql.execute(
-        b"""INSERT INTO publish_jobs (file_id, status, updated_at) VALUES (%(id)s, 'processing', now() - interval '1 s'),
-                                                                        (%(id)s, 'cancelled', now())""",
+        b"""INSERT INTO publish_jobs (file_id, status, error_message, updated_at)
+            VALUES (%(id)s, 'processing', NULL, now() - interval '1 s'), (%(id)s, 'cancelled', 'coalesced into job 1, which', now())""",
         {"id": row[0]},
     )
     rig.sql.execute(b"UPDATE auction_files SET publish_status = 'processing'")

@@ -19,7 +19,8 @@ WITH behind AS MATERIALIZED (
         SELECT j.status FROM public.publish_jobs AS j
         WHERE j.file_id = f.id
         -- A twin that gave way changed last, and says nothing of the file.
-        ORDER BY j.status = 'processing' DESC, j.status = 'pending' DESC, j.updated_at DESC NULLS LAST LIMIT 1) AS latest
+        ORDER BY j.status = 'cancelled' AND j.error_message LIKE 'coalesced into job %%', j.updated_at DESC NULLS LAST
+        LIMIT 1) AS latest
     WHERE f.publish_status = 'processing' AND latest.status IN ('pending', 'failed', 'cancelled')
     LIMIT 500
     FOR NO KEY UPDATE OF f SKIP LOCKED)
