@@ -2,7 +2,7 @@
 --
 -- One advisory lock a key filled the server's lock table at some ten thousand rows in one transaction, and the unique index
 -- made a host's insert wait for, or fail over, another's. Neither is there any more: what one look finds becomes one, and what
--- it misses becomes one when it is claimed (docs/decisions/0007-coalescing.md).
+-- it misses becomes one when it is claimed (docs/decisions/0008-coalescing.md).
 --
 -- This drops one small index of each queue that coalesces and makes another, of its pending rows only. Writers of that table
 -- wait meanwhile: about a second for a million pending rows.
