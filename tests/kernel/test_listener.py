@@ -46,7 +46,6 @@ class Heard:
             Meter(self.metrics, ["jobs"]),
             lambda queue: self.passed_on.append(("due", queue)),
             lambda: self.passed_on.append(("revoked",)),
-            lambda number: self.passed_on.append(("present", number)),
         )
 
     @property
@@ -58,13 +57,11 @@ class Heard:
         return self.link.connection().info.backend_pid
 
     def begin(self) -> int:
-        """Listen, and forget what comes with that; returns the number of the presence."""
+        """Listen, and forget what comes with that; returns the process id of the session."""
         self.listener.listen()
-        (_, number), due = self.passed_on
-        assert due == ("due", None)
-        assert isinstance(number, int)
+        assert self.passed_on == [("due", None)]
         self.passed_on.clear()
-        return number
+        return self.pid
 
     def rest(self, seconds: float = LONG) -> float:
         """Rest; returns the seconds that it took."""
@@ -362,7 +359,7 @@ def test_a_loop_that_is_stopped_by_many_leaves_nothing_open(rig: Rig, nervous: N
     for _ in range(10):
         ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
         listening = threading.Event()
-        ear.listen_with(lambda _: listening.set(), lambda: None, lambda _: None)  # noqa: B023
+        ear.listen_with(lambda _: listening.set(), lambda: None)  # noqa: B023
 
         def ring(ear: DirectListenLoop = ear) -> None:
             for _ in range(200):
@@ -429,16 +426,10 @@ def test_a_connection_that_was_replaced_meanwhile_is_not_rested_on(rig: Rig, hea
     assert heard.rest_while(lambda: notify(rig, "due jobs")) < LONG / 2
 
 
-def test_the_presence_is_held_by_the_connection_that_listens(rig: Rig, heard: Heard) -> None:
-    number = heard.begin()
-    query = "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = %s"
-    assert rig.rows(query, heard.pid) == [(number,)]
-
-
-def test_without_a_session_of_its_own_it_is_deaf_and_has_no_presence(rig: Rig) -> None:
+def test_without_a_session_of_its_own_it_is_deaf(rig: Rig) -> None:
     heard = Heard(Link(rig.dsn, "deaf", prepare=False))
     heard.listener.listen()
-    assert heard.passed_on == [("present", None), ("due", None)]
+    assert heard.passed_on == [("due", None)]
     assert heard.up == 0
     assert heard.rest_while(heard.ring) < LONG / 2
     heard.listener.close()
@@ -487,7 +478,7 @@ def ear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectListenLoop]
     """A loop that does nothing but listen, and soon takes silence for too long."""
     monkeypatch.setattr(listener, "_SILENCE", 0.05)
     ear = DirectListenLoop(Link(rig.dsn, "listen"), Meter(Metrics(), ["jobs"]))
-    ear.listen_with(lambda _: None, lambda: None, lambda _: None)
+    ear.listen_with(lambda _: None, lambda: None)
     ear.start()
     yield ear
     ear.stop()
@@ -521,8 +512,8 @@ def test_one_connection_listens_and_an_insert_begins_at_once(rig: Rig, direct: b
     worker = start(rig, lambda job, _: begun.append(job.id), direct=direct)
     assert ("listen" in [loop.name for loop in worker._loops]) is direct
     assert len(connected(rig, "listen")) == int(direct)
-    holders = "SELECT a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory'"
-    assert rig.rows(holders) == [("jobqueue:listen" if direct else "jobqueue:claim",)]
+    holders = "SELECT a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory' AND l.objid < 2147483648"
+    assert rig.rows(holders) == [("jobqueue:heartbeat",)]
     for n in range(1, 6):
         rig.insert()
         eventually(lambda: len(begun) == n, 5.0)  # noqa: B023
@@ -560,8 +551,7 @@ def test_the_ear_outlives_its_connection(rig: Rig) -> None:
     begun: list[int] = []
     start(rig, lambda job, _: begun.append(job.id), direct=True)
     [pid] = connected(rig, "listen")
-    presence = rig.value("SELECT presence FROM jobqueue.workers")
     rig.sql.execute("SELECT pg_terminate_backend(%s)", [pid])
-    eventually(lambda: rig.value("SELECT presence FROM jobqueue.workers") != presence)
+    eventually(lambda: connected(rig, "listen") != [pid])
     rig.insert()
     eventually(lambda: len(begun) == 1, 5.0)

@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobqueue.kernel.leasing.presence import take_presence
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
@@ -36,13 +35,12 @@ class _Bell(NamedTuple):
 
 
 class Listener:
-    """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`, and holds this process' presence.
+    """Listens on the channel `jobqueue`, whose payloads are `due QUEUE` and `revoked QUEUE`, .
 
     It belongs to one thread, with which it shares the link; only `wake` may be called from elsewhere. Polling goes on
     regardless: nothing depends on a notification.
 
-    `present(number)` is called after every (re-)connection, with None behind a pooler. `due(queue)` and `revoked()` pass
-    notifications on. After every (re-)connection comes `due(None)`, because earlier notifications may be lost.
+    `due(queue)` and `revoked()` pass notifications on. After every (re-)connection comes `due(None)`, because earlier notifications may be lost.
     """
 
     def __init__(
@@ -51,13 +49,11 @@ class Listener:
         meter: Meter,
         due: Callable[[str | None], None],
         revoked: Callable[[], None],
-        present: Callable[[int | None], None],
     ) -> None:
         self._link = link
         self._meter = meter
         self._due = due
         self._revoked = revoked
-        self._present = present
         self._listening = 0
         self._heard_at = 0.0
         self._resting = False
@@ -125,7 +121,6 @@ class Listener:
         self._meter.metrics.listener_up.set(1 if has_session else 0)
         if not has_session:
             log.warning("listener_deaf", reason="a transaction pooler answers: set DATABASE_DIRECT_URL to be woken")
-        self._present(take_presence(self._link) if has_session else None)
         self._due(None)
         if self._bell is None:
             self._bell = _Bell(*os.pipe())
@@ -159,10 +154,9 @@ class ListenLoop(Loop):
         self,
         due: Callable[[str | None], None],
         revoked: Callable[[], None],
-        present: Callable[[int | None], None],
     ) -> None:
         """Listen from the first turn on, and call these (see Listener). Call it before `start`."""
-        self._listener = Listener(self.link, self.meter, due, revoked, present)
+        self._listener = Listener(self.link, self.meter, due, revoked)
 
     def turn(self) -> float:
         if self._listener:

@@ -74,7 +74,6 @@ class Worker:
         self._runner = Runner({queue.name: queue for queue in queues}, redact)
         self._leases = Leases(options.lease_seconds)
         self._pool = Pool(options.concurrency, self._run, self._freed)
-        self._presence: int | None = None
         self._interrupted = threading.Event()
         self._draining = threading.Event()
         self._hurried = False
@@ -103,9 +102,10 @@ class Worker:
         self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
         self.metrics.worker_concurrency.set(self._options.concurrency)
         self._transactions.open()
+        direct = self._options.direct_conninfo
 
         self._heartbeat = Heartbeat(
-            self._link("heartbeat", timeout=max(2.0, self._options.lease_seconds / 4)),
+            self._link("heartbeat", direct=direct, timeout=max(2.0, self._options.lease_seconds / 4)),
             self._meter, self._stores, self._leases, self._introduce,
         )  # fmt: skip
         self._completer = Completer(
@@ -122,12 +122,12 @@ class Worker:
             current=lambda: self._heartbeat.current,
         )  # fmt: skip
         self._loops = [self._heartbeat, self._completer, self._rescuer, self._claimer]
-        if direct := self._options.direct_conninfo:
+        if direct:
             listen_loop = DirectListenLoop(self._link("listen", direct=direct), self._meter)
-            listen_loop.listen_with(self._claimer.notify, self._heartbeat.check, self._present)
+            listen_loop.listen_with(self._claimer.notify, self._heartbeat.check)
             self._loops.append(listen_loop)
         else:
-            self._claimer.listen_with(self._claimer.notify_in_own_thread, self._heartbeat.check, self._present)
+            self._claimer.listen_with(self._claimer.notify_in_own_thread, self._heartbeat.check)
         for loop in self._loops:
             loop.start()
         threading.Thread(target=self._watch, name="jobqueue-watch", daemon=True).start()
@@ -251,12 +251,7 @@ class Worker:
             "concurrency": self._options.concurrency,
             "in_flight": self._pool.in_flight,
             "draining": self.draining,
-            "presence": self._presence,
         }
-
-    def _present(self, number: int | None) -> None:
-        self._presence = number
-        self._heartbeat.beat()
 
     def _run(self, job: LeasedJob) -> None:
         context = Context(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.support.waiting import eventually
 
 from jobqueue.kernel import Queue
+from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
+from jobqueue.kernel.leasing.presence import FENCED_AFTER, PING_EVERY
 from jobqueue.kernel.meter import Meter
 from jobqueue.observe.metrics import Metrics
 
@@ -29,7 +32,6 @@ def introduce() -> dict[str, Any]:
         "concurrency": 2,
         "in_flight": 1,
         "draining": False,
-        "presence": None,
     }
 
 
@@ -49,16 +51,21 @@ def left(rig: Rig, id_: int) -> float:
 def test_a_lease_is_renewed_once_an_eighth_of_it_has_passed(rig: Rig) -> None:
     rig.insert(2)
     fresh, older = rig.claim(lease=20.0)
+    beat = heartbeat(rig, fresh, older)
+    beat.turn()
+    rig.sql.execute(b"UPDATE jobs SET lease_expires_at = clock_timestamp() + interval '20 s'")
     older.renewed_at -= 8.0
-    rest = heartbeat(rig, fresh, older).turn()
+    beat.beat()
+    rest = beat.turn()
     assert left(rig, fresh.id) < 21 < 59 < left(rig, older.id)
-    assert 2.5 < rest <= 3.0
+    assert PING_EVERY / 2 < rest <= PING_EVERY
 
 
 def test_when_asked_it_looks_at_every_lease_and_finds_the_one_that_was_taken(rig: Rig) -> None:
     rig.insert(2)
     kept, taken = rig.claim()
     beat = heartbeat(rig, kept, taken)
+    beat.turn()
     rig.sql.execute(b"UPDATE jobs SET status = 'cancelled' WHERE id = %s", [taken.id])
     beat.turn()
     assert not taken.lost
@@ -98,7 +105,9 @@ def test_it_does_not_ask_again_for_each_of_many_notifications(rig: Rig) -> None:
         assert 0 <= beat.turn() <= 0.25
     assert (job.renewed_at, rig.rows("SELECT * FROM jobqueue.workers")) == (renewed_at, rows)
     eventually(lambda: beat.turn() is not None and job.renewed_at > renewed_at)
-    assert beat.turn() > 0.25
+    renewed_at = job.renewed_at
+    beat.turn()
+    assert job.renewed_at == renewed_at
 
 
 def test_a_job_whose_outcome_is_on_the_way_is_not_reported_as_lost(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,3 +150,56 @@ def test_a_job_that_runs_for_several_leases_stays_with_its_worker(rig: Rig) -> N
     go.set()
     eventually(lambda: rig.states() == {"completed": 1})
     assert ran == [1]
+
+
+def test_its_connection_holds_the_presence_that_it_shows(rig: Rig) -> None:
+    beat = heartbeat(rig)
+    beat.turn()
+    [(presence, fenced_after)] = rig.rows("SELECT presence, fenced_after FROM jobqueue.workers")
+    pid = rig.link.connection().info.backend_pid
+    query = "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = %s"
+    assert (rig.rows(query, pid), fenced_after) == ([(presence,)], FENCED_AFTER)
+
+
+def test_behind_a_pooler_it_has_no_presence_and_is_not_fenced_by_it(rig: Rig) -> None:
+    rig.insert()
+    [job] = rig.claim()
+    leases = Leases(60.0)
+    leases.hold([job])
+    link = Link(rig.dsn, "pooled", prepare=False)
+    beat = Heartbeat(link, Meter(Metrics(), ["jobs"]), {"jobs": rig.store()}, leases, introduce)
+    assert 2.0 < beat.turn() <= 3.0
+    assert rig.rows("SELECT presence, fenced_after FROM jobqueue.workers") == [(None, None)]
+    assert leases.is_fresh(job)
+    link.close()
+
+
+def test_a_sign_of_life_is_asked_for_between_two_beats(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.insert()
+    [job] = rig.claim()
+    leases = Leases(60.0)
+    leases.hold([job])
+    beat = Heartbeat(rig.link, Meter(Metrics(), ["jobs"]), {"jobs": rig.store()}, leases, introduce)
+    beat.turn()
+    shown = rig.rows("SELECT beat_at FROM jobqueue.workers")
+    # As much later as the fence allows, nobody has asked again.
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + FENCED_AFTER)
+    assert not leases.is_fresh(job)
+    beat.turn()
+    assert leases.is_fresh(job)
+    assert rig.rows("SELECT beat_at FROM jobqueue.workers") == shown
+
+
+def test_a_new_session_acts_on_nothing_before_it_has_asked_about_every_lease(rig: Rig) -> None:
+    rig.insert(2)
+    kept, taken = rig.claim()
+    beat = heartbeat(rig, kept, taken)
+    beat.turn()
+    [(before,)] = rig.rows("SELECT presence FROM jobqueue.workers")
+    rig.sql.execute(b"UPDATE jobs SET status = 'cancelled' WHERE id = %s", [taken.id])
+    rig.link.close()
+    beat.turn()
+    [(after,)] = rig.rows("SELECT presence FROM jobqueue.workers")
+    assert before != after
+    assert (kept.lost, taken.lost) == (False, True)

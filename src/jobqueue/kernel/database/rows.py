@@ -30,6 +30,19 @@ class GoneWorker(NamedTuple):
     presence: int
 
 
+class WorkerPresence(NamedTuple):
+    """A worker and the number of its presence. `fenced_after` and `silent`, the time since its last beat, are in seconds.
+
+    `fenced_after` is None for a worker of a version before. `held` says whether somebody holds the presence's lock.
+    """
+
+    name: str
+    presence: int
+    fenced_after: float | None
+    silent: float
+    held: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a claim from the floors would not see.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.database.rows import LaneFloors, LaneGaps
+    from jobqueue.kernel.database.rows import GoneWorker, LaneFloors, LaneGaps
     from jobqueue.kernel.job import JobId
 
 
@@ -187,13 +187,15 @@ class Store:
 
     # Rescuing and measuring
 
-    def rescue(self, link: Link, lease: float, back: float | None = None) -> list[Rescued]:
+    def rescue(self, link: Link, lease: float, back: float | None = None, gone: Sequence[str] = ()) -> list[Rescued]:
         """Take jobs away from workers that stopped renewing (at most 500 a call). `back` as Lookback gives it.
+
+        The names in `gone` are of workers that get no lease to come back after a restart of the database.
 
         A job that comes back may have to wait for a lock that a host's trigger takes. It is passed over then: nobody's
         open transaction keeps other jobs from being rescued.
         """
-        params = {"lease": lease, "back": back, "ids": None, "patience": _PATIENCE}
+        params = {"lease": lease, "back": back, "ids": None, "gone": list(gone), "patience": _PATIENCE}
         try:
             return [Rescued(*row) for row in link.fetch(self._sql("rescue_jobs"), params)]
         except errors.LockNotAvailable:
@@ -210,9 +212,10 @@ class Store:
                 break
         return rescued
 
-    def expire(self, link: Link, workers: Sequence[str]) -> int:
+    def expire(self, link: Link, workers: Sequence[GoneWorker]) -> int:
         """End the leases of workers that are gone, at most 500 a call; returns how many."""
-        return int(link.fetch(self._sql("expire_leases"), {"names": list(workers)})[0][0])
+        params = {"names": [worker.name for worker in workers], "presences": [worker.presence for worker in workers]}
+        return int(link.fetch(self._sql("expire_leases"), params)[0][0])
 
     def lease_orphans(self, link: Link, lease: float) -> int:
         """Give rows in progress without a lease one to end in; returns how many."""

@@ -1,4 +1,4 @@
-"""The heartbeat: renews leases on its own connection, first to start and last to stop."""
+"""The heartbeat: renews leases and holds the process' presence on its own connection, first to start and last to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.kernel.database.statements import statement
-from jobqueue.kernel.leasing.presence import BEAT_EVERY
+from jobqueue.kernel.leasing.presence import BEAT_EVERY, FENCED_AFTER, PING_EVERY, take_presence
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
@@ -28,7 +28,8 @@ _CHECK_EVERY = 0.25
 class Heartbeat(Loop):
     """Renews each lease at least four times in its length, and shows the process in jobqueue.workers every BEAT_EVERY seconds.
 
-    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining, presence.
+    `introduce()` gives that row: name, version, queues, concurrency, in_flight, draining. The link leads past a transaction
+    pooler where it can: then the process has a presence, and asks for a sign of life every PING_EVERY seconds.
     """
 
     name = "heartbeat"
@@ -50,6 +51,9 @@ class Heartbeat(Loop):
         self._due_at = time.monotonic()
         self._renewed_at = -1e9
         self._checked_at = -1e9
+        self._answered_at = -1e9
+        self._session = 0
+        self._presence: int | None = None
 
     @property
     def current(self) -> bool:
@@ -67,6 +71,9 @@ class Heartbeat(Loop):
         self.wake()
 
     def turn(self) -> float:
+        self.link.connection()
+        if self._session != self.link.opened:
+            self._begin()
         now = time.monotonic()
         due = now >= self._due_at
         asked = self._asked and now - self._checked_at >= _CHECK_EVERY
@@ -79,11 +86,50 @@ class Heartbeat(Loop):
         if due:
             self.meter.metrics.heartbeat_delay_seconds.set(now - self._due_at)
             self._due_at = now + min(BEAT_EVERY, self._interval)
-            row, sent_at = self._introduce(), time.monotonic()
-            self.link.fetch(statement("beat_worker"), row)
-            self._leases.seen(sent_at, present=row["presence"] is not None)
+            self._beat()
+        elif self._presence is not None and time.monotonic() - self._answered_at >= PING_EVERY:
+            self._ask(b"SELECT 1")
+        return self._rest_for()
+
+    def _rest_for(self) -> float:
         until = min(self._due_at, self._checked_at + _CHECK_EVERY) if self._asked else self._due_at
+        if self._presence is not None:
+            until = min(until, self._answered_at + PING_EVERY)
         return max(0.0, until - time.monotonic())
+
+    def _begin(self) -> None:
+        """Begin a new session: take a presence and show it, and learn what became of the leases before acting on them again.
+
+        In this order: who sees the new presence lets the leases be, and what was taken before is known as lost.
+        """
+        session = self.link.opened
+        self._presence = None
+        if self.link.connection().prepare_threshold is not None:
+            self._presence = take_presence(self.link)
+        sent_at = time.monotonic()
+        self.link.fetch(statement("beat_worker"), self._row())
+        self._renew(0.0)
+        self._renewed_at = sent_at
+        self._session = session
+        self._answered(sent_at)
+
+    def _beat(self) -> None:
+        self._ask(statement("beat_worker"), self._row())
+
+    def _ask(self, query: bytes, params: dict[str, Any] | None = None) -> None:
+        """Run a statement whose answer is the sign of life."""
+        sent_at = time.monotonic()
+        self.link.fetch(query, params)
+        self._answered(sent_at)
+
+    def _row(self) -> dict[str, Any]:
+        fenced_after = None if self._presence is None else FENCED_AFTER
+        return {**self._introduce(), "presence": self._presence, "fenced_after": fenced_after}
+
+    def _answered(self, sent_at: float) -> None:
+        """The server answered what was sent at `sent_at`, in the session that holds the presence."""
+        self._answered_at = sent_at
+        self._leases.seen(sent_at, present=self._presence is not None)
 
     def lost(self) -> None:
         # Renew and show as soon as the database is back.

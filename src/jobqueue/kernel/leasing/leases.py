@@ -7,16 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from jobqueue.errors import Interrupted, LeaseLost
-from jobqueue.kernel.leasing.presence import GONE_AFTER
+from jobqueue.kernel.leasing.presence import FENCED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jobqueue.kernel.job import JobId, LeasedJob
 
-# Nobody acts on a lease that was not renewed for this part of its length, or on any lease when the worker has not beaten for
-# this part of GONE_AFTER. The rest is for steps that cannot be stopped half-way: a request under way, a transaction that is
-# committing.
+# Nobody acts on a lease that was not renewed for this part of its length. The rest is for steps that cannot be stopped half-way:
+# a request under way, a transaction that is committing.
 _ACTED_ON = 0.75
 
 
@@ -72,7 +71,7 @@ class Leases:
         return lost
 
     def seen(self, sent_at: float, *, present: bool) -> None:
-        """This process beat at `sent_at`. Unless it is `present`, nobody can take it for gone."""
+        """The database answered what was sent at `sent_at`. Unless this process is `present`, nobody can take it for gone."""
         with self._changed:
             self._seen_at = sent_at if present else None
             self._changed.notify_all()
@@ -80,7 +79,7 @@ class Leases:
     def is_fresh(self, job: LeasedJob) -> bool:
         """Whether the job's lease may be acted on now."""
         now, seen_at = time.monotonic(), self._seen_at
-        if seen_at is not None and now - seen_at >= GONE_AFTER * _ACTED_ON:
+        if seen_at is not None and now - seen_at >= FENCED_AFTER:
             return False
         return now - job.renewed_at < self.lease_seconds * _ACTED_ON
 

@@ -1,16 +1,18 @@
 """Presence: how others learn whether a worker is alive, and, long before its leases run out, that it was killed.
 
-A process holds an advisory lock on the connection it listens on, under a number of its own, and writes that number into its
-row of jobqueue.workers with every beat of its heartbeat. When a process ends, however it ends, its connections are closed and
-the server gives the lock up. A worker is gone when its lock is free and it has not beaten for `GONE_AFTER` seconds: its jobs
-are then taken away.
+A process holds an advisory lock on its heartbeat's connection, under a number of its own, and writes that number into its row
+of jobqueue.workers with every beat. When a process ends, however it ends, its connections are closed and the server gives the
+lock up within milliseconds. A free lock alone does not say that the process is dead: the server may have seen a connection end
+that the process still believes in, and then nothing tells the process.
 
-Neither sign is enough by itself. A process may lose a connection and live: it goes on beating, and takes another number. A
-process may stand still or starve: its connections stay open. A process may be cut off from the database altogether, while the
-server sees its connections end: it is taken for gone, but has stopped acting on its jobs before, when three quarters of
-`GONE_AFTER` had passed without a beat (see Leases.is_fresh).
+So three durations work together. The process asks for a sign of life on that connection every `PING_EVERY` seconds. It acts on
+no job once the last request that was answered is `FENCED_AFTER` seconds old, counted from when it was sent (see
+Leases.is_fresh). A witness takes it for gone when the lock, which the witness has seen held, has been free for `GONE_AFTER`
+seconds and the process has not taken another number (see witness.py). The last request that was answered was sent before the
+lock became free, and so the process has stopped before its jobs are taken. No two clocks are compared.
 
-Behind a transaction pooler there is no session to hold a lock: such a worker has no presence, and its leases run out.
+A process that stands still or starves keeps its lock: nobody takes its jobs before its leases run out. Behind a transaction
+pooler there is no session to hold a lock: such a worker has no presence, and its leases run out.
 
 People and reports ask less: a worker that has beaten within `ALIVE_SECONDS` is alive (see `is_alive`). Nothing is taken away
 from one that has not.
@@ -25,10 +27,20 @@ if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
 
 LOCK_CLASS: Final = 1_785_684_593
-"""The first key of the advisory lock: "jobq" as a number. The second is the worker's own."""
+"""The first key of the advisory locks: "jobq" as a number. The second is the worker's own, or a witness's seat below 0."""
 
-GONE_AFTER: Final = 10.0
-"""Seconds without a beat after which a worker whose lock is free is gone."""
+PING_EVERY: Final = 0.4
+"""Seconds between two signs of life that a process asks for on the connection that holds its presence."""
+
+FENCED_AFTER: Final = 1.0
+"""Seconds after the sending of the last request that was answered after which a process acts on no job."""
+
+GONE_AFTER: Final = FENCED_AFTER + 0.2
+"""Seconds for which a witness has to see a presence's lock free before it takes the process for gone."""
+
+SILENT_AFTER: Final = 10.0
+"""The same, for a process of a version that fences itself later, and for whatever happened where no witness looked. Such a
+process must have been silent for as long, too."""
 
 BEAT_EVERY: Final = 3.0
 """Seconds between two beats, at most."""
@@ -48,7 +60,13 @@ def take_presence(link: Link) -> int:
     The number is a new one each time: the session that held the last may not have ended yet on the server.
     """
     while True:
-        key = {"class": LOCK_CLASS, "number": randbelow(2**31)}
-        [(taken,)] = link.fetch(b"SELECT pg_try_advisory_lock(%(class)s, %(number)s)", key)
-        if taken:
-            return key["number"]
+        number = randbelow(2**31)
+        if take_lock(link, number):
+            return number
+
+
+def take_lock(link: Link, number: int) -> bool:
+    """Hold a lock of ours for as long as the link's connection lives; returns whether it was free. Raises psycopg's errors."""
+    key = {"class": LOCK_CLASS, "number": number}
+    [(taken,)] = link.fetch(b"SELECT pg_try_advisory_lock(%(class)s, %(number)s)", key)
+    return bool(taken)

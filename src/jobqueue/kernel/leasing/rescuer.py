@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.database.lookback import Lookback
-from jobqueue.kernel.database.rows import GoneWorker
+from jobqueue.kernel.database.rows import WorkerPresence
 from jobqueue.kernel.database.statements import statement
-from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER, LOCK_CLASS
+from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER, LOCK_CLASS, take_lock
+from jobqueue.kernel.leasing.witness import Witness
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobqueue.kernel.database.link import Link
     from jobqueue.kernel.database.rows import LaneFloors
@@ -27,11 +28,18 @@ log = get_logger(__name__)
 # Seconds between two measurements of a queue.
 _MEASURE_EVERY = 15.0
 
+# Seconds between two looks of a process that has a witness's seat. The others look at each beat.
+_LOOK_EVERY = 0.3
+
+# Seats of witnesses in one database. Two, because one may stand still.
+_SEATS = (-1, -2)
+
 
 class Rescuer(Loop):
-    """Looks for leases that have run out at each poll and four times in a lease's length, and for gone workers every few seconds.
+    """Looks for leases that have run out at each poll and four times in a lease's length, and for gone workers.
 
-    Every process does so for all queues that it serves: there is no leader, and to rescue twice is harmless.
+    Every process does so for all queues that it serves: there is no leader, and to rescue twice is harmless. Two of them look
+    for gone workers several times a second (see witness.py), the others every few seconds.
     `notify(queue)` is called when jobs became pending again, `lanes(queue)` gives the lanes with their safe floors, and
     `current()` says whether this process renewed its own leases lately.
     """
@@ -62,7 +70,10 @@ class Rescuer(Loop):
         # For one lease after a restart of the database nobody is rescued, so that later looks reach back that much further.
         self._leases = {queue.name: Lookback(60.0 + lease_seconds) for queue, _ in sources}
         self._done_at: dict[tuple[str, str], float] = {}
-        self._expired: set[GoneWorker] = set()
+        self._witness = Witness()
+        self._session = 0
+        self._seated = False
+        self._look_at = -1e9
 
     def lost(self) -> None:
         for lookback in self._leases.values():
@@ -72,13 +83,17 @@ class Rescuer(Loop):
         if not self._current():
             # After the database was away our own leases look as lost as everybody's: the heartbeat goes first.
             return 0.1
-        found = self._expire_gone()
+        if self._lease > GONE_AFTER and time.monotonic() >= self._look_at:
+            # Leases that are shorter run out by themselves as soon.
+            self._watch_workers()
         now = time.monotonic()
-        if found or now >= self._rescue_at:
+        if now >= self._rescue_at:
             for _, store in self._sources:
                 self._rescue(store)
             self._rescue_at = now + min(self._poll, self._lease / 4)
-        rest = min(BEAT_EVERY, self._poll, self._rescue_at - now)
+        rest = min(self._poll, self._rescue_at - now)
+        if self._lease > GONE_AFTER:
+            rest = min(rest, self._look_at - now)
         if now - self._measured_at >= _MEASURE_EVERY:
             for queue, store in self._sources:
                 self._measure(queue, store)
@@ -102,31 +117,35 @@ class Rescuer(Loop):
             self.meter.database_error(error)
             log.exception("chore_failed", queue=queue.name, chore=chore.name)
 
-    def _expire_gone(self) -> bool:
-        """End the leases of workers that were killed; returns whether there were any."""
-        if self._lease <= GONE_AFTER:
-            # The leases themselves run out as soon.
-            return False
-        silence = {"silence": GONE_AFTER, "lock": LOCK_CLASS, "lease": self._lease}
-        gone = {GoneWorker(*row) for row in self.link.fetch(statement("find_gone"), silence)} - self._expired
+    def _watch_workers(self) -> None:
+        """Look whether workers are gone, and rescue what those held."""
+        connection = self.link.connection()
+        if self._session != self.link.opened:
+            self._witness.reset()
+            self._seated, self._session = False, self.link.opened
+        if not self._seated and connection.prepare_threshold is not None:
+            self._seated = any(take_lock(self.link, seat) for seat in _SEATS)
+        rows = [WorkerPresence(*row) for row in self.link.fetch(statement("watch_workers"), {"lock": LOCK_CLASS})]
+        now = time.monotonic()
+        self._look_at = now + (_LOOK_EVERY if self._seated else BEAT_EVERY)
+        gone = sorted(self._witness.look(rows, now))
         if not gone:
-            return False
-        expired = 0
+            return
+        expired, names = 0, [worker.name for worker in gone]
         for _, store in self._sources:
-            while count := store.expire(self.link, [worker.name for worker in gone]):
+            while count := store.expire(self.link, gone):
                 expired += count
-        self._expired |= gone
+            self._rescue(store, names)
         if expired:
-            log.warning("workers_gone", workers=sorted(worker.name for worker in gone), jobs=expired)
-        return expired > 0
+            log.warning("workers_gone", workers=names, jobs=expired)
 
-    def _rescue(self, store: Store) -> None:
-        """Rescue one queue's lost jobs."""
+    def _rescue(self, store: Store, gone: Sequence[str] = ()) -> None:
+        """Rescue one queue's lost jobs. Workers named in `gone` do not come back."""
         name = store.description.name
         if orphans := store.lease_orphans(self.link, self._lease):
             log.info("orphans_leased", queue=name, jobs=orphans, lease_seconds=self._lease)
         back = self._leases[name].seconds()
-        while rescued := store.rescue(self.link, self._lease, back):
+        while rescued := store.rescue(self.link, self._lease, back, gone):
             self.meter.rescued(name, len(rescued))
             for job in rescued:
                 log.warning(

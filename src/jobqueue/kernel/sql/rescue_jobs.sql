@@ -1,10 +1,12 @@
 -- Takes jobs away from workers that stopped renewing. A lost worker counts as a failed attempt.
 -- in: lease seconds, back (seconds: leases that ran out longer ago are not looked for; NULL: all),
--- ids (NULL: any), patience (how long to wait for a lock that a host's trigger takes, as lock_timeout).
+-- ids (NULL: any), gone (names of workers that are dead for certain),
+-- patience (how long to wait for a lock that a host's trigger takes, as lock_timeout).
 -- out: id, who held it, whether it has failed for good. Locks the rows it changes.
 -- No worker of ours ever claimed a job without a token (see lease_orphans): its attempt is not charged, and the job runs again
 -- whatever its counts were.
--- After a restart of the database holders get one lease to come back: it was not they who went away.
+-- After a restart of the database holders get one lease to come back, unless they are known to be dead: it was not they who
+-- went away.
 -- Plan: the lease index, in order of expiry.
 WITH lost AS MATERIALIZED (
     SELECT c.id, c.locked_by, (c.lease_token IS NOT NULL)::int AS charge,
@@ -12,7 +14,8 @@ WITH lost AS MATERIALIZED (
     FROM {table} AS c
     WHERE c.status = {processing} AND c.lease_expires_at < statement_timestamp()
       AND c.lease_expires_at >= coalesce(statement_timestamp() - make_interval(secs => %(back)s::float8), '-infinity')
-      AND statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
+      AND (statement_timestamp() >= pg_postmaster_start_time() + make_interval(secs => %(lease)s)
+           OR c.locked_by = ANY (%(gone)s::text[]))
       AND (%(ids)s::{id_type}[] IS NULL OR c.id = ANY (%(ids)s::{id_type}[]))
     ORDER BY c.lease_expires_at
     LIMIT 500
