@@ -29,7 +29,7 @@ _SERVER_AGE = 90.0
 
 # A kill may find nothing in flight, and tells nothing then: one that is over within so many seconds is tried again.
 _KILLS = 3
-_TELLING = 5.0
+_TELLING = 1.0
 
 # Seconds over which it is seen who is busy.
 _LATELY = 0.3
