@@ -141,6 +141,37 @@ def test_other_bytes_than_were_measured_are_found_out(split: bool) -> None:
     assert found.value.entry == 1
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("split", [True, False])
+def test_no_part_is_sent_in_which_a_file_ends_that_is_not_what_was_measured(parts: int, split: bool) -> None:
+    """The last read comes back late, so that only the check of the file can hold its part."""
+    ends = Ends([noise(1, 500), noise(2, 10_000)])
+    layout = ends.layout()
+    ends.contents = [ends.contents[0], ends.contents[1][:-1] + bytes([ends.contents[1][-1] ^ 1])]
+    sizing = Sizing(-(-layout.size // parts), parts, parts)
+    senders_idle = threading.Event()
+
+    def read(entry: int, start: int, end: int, sink: Callable[[bytes], None], checkpoint: Callable[[], None]) -> None:
+        ends.read(entry, start, end, sink, checkpoint)
+        if entry == 1 and end == 10_000:
+            senders_idle.wait(20)
+
+    ticks = 0
+
+    def tick() -> None:
+        """Two looks while nothing but that read is under way: a sender that could send has sent."""
+        nonlocal ticks
+        ticks += 1
+        if ticks == 3:
+            senders_idle.set()
+
+    with pytest.raises(NotTheFile):
+        Transfer(
+            layout, sizing, read=read, send=ends.send, split=split, on_file=lambda: None, on_sent=lambda _size: None
+        ).run(lambda: None, tick)  # fmt: skip
+    assert parts not in ends.parts
+
+
 def test_the_first_error_ends_everything() -> None:
     ends = Ends([noise(n, 3000) for n in range(30)])
     layout = ends.layout()

@@ -5,14 +5,18 @@ Readers take files in order and fill the parts that these fall into; they read l
 serves ranges. Senders send a part once it is full, and free its buffer. Parts are opened and files are taken in order,
 so a waiting thread always waits for one that makes progress: no deadlock.
 
-Memory is `window` buffers of `part_bytes`, whatever the artifact's size. Readers check every file's CRC against the one
-in its header before the transfer ends.
+Memory is `window` buffers of `part_bytes`, whatever the artifact's size.
+
+Readers check every file's CRC against the one in its header. A part is sent only after every file that ends in it has
+passed. So an artifact of one part, which a single put shows to everybody, never holds a byte of a file that changed. Of a
+longer file the parts before its end go out unchecked, for memory does not hold them; but the part with its end waits, and
+nobody sees the object before all parts are there.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -100,7 +104,9 @@ class _Part:
     at: int
     size: int
     buffer: bytearray
+    # Bytes that nobody has written yet, and files that end here and were not checked yet.
     empty: int
+    unchecked: int
 
 
 class Transfer:
@@ -136,6 +142,12 @@ class Transfer:
         self._sent = 0
         # By entry, until all of its file has been read.
         self._pieces: dict[int, list[_ReadPiece]] = {}
+        # By part, the number of files whose last byte lies in it.
+        self._ends = Counter(
+            self._end_of(index)
+            for index, entry in enumerate(layout.entries)
+            if entry.content is None and entry.size > 0
+        )
 
     def run(self, checkpoint: Callable[[], None], tick: Callable[[], None]) -> None:
         """Send every part. Raises NotTheFile and what the callables raise, once all threads have ended."""
@@ -165,16 +177,22 @@ class Transfer:
             if isinstance(piece, Literal):
                 buffer[piece.at - at : piece.at - at + len(piece.data)] = piece.data
                 written += len(piece.data)
-        part = _Part(number, at, size, buffer, size - written)
+        part = _Part(number, at, size, buffer, empty=size - written, unchecked=self._ends[number])
         with crew.changed:
             self._open[number] = part
             self._check_full(part)
             crew.changed.notify_all()
 
+    def _end_of(self, entry: int) -> int:
+        """The number of the part in which the entry's file ends."""
+        return (self._layout.data_at(entry) + self._layout.entries[entry].size - 1) // self._sizing.part_bytes
+
     def _check_full(self, part: _Part) -> None:
-        if part.empty == 0:
+        """Hand `part` to the senders when nothing is missing in it. Called with `changed` held."""
+        if part.empty == 0 and part.unchecked == 0:
             del self._open[part.number]
             self._full.append(part)
+            self._crew.changed.notify_all()
 
     # Readers
 
@@ -229,12 +247,10 @@ class Transfer:
             with crew.changed:
                 part.empty -= count
                 self._check_full(part)
-                if part.empty == 0:
-                    crew.changed.notify_all()
             at, view = at + count, view[count:]
 
     def _verify(self, entry: int, piece: _ReadPiece) -> None:
-        """Check the CRC of the entry's file when `piece` is the last of it."""
+        """Check the CRC of the entry's file when `piece` is the last of it, and let the part go that waited for that."""
         wanted = self._layout.entries[entry]
         with self._crew.changed:
             pieces = self._pieces.setdefault(entry, [])
@@ -247,6 +263,11 @@ class Transfer:
             crc32 = combine(crc32, each.crc32, each.end - each.start)
         if crc32 != wanted.crc32:
             raise NotTheFile(entry)
+        with self._crew.changed:
+            # It is still open: it waited for this file.
+            part = self._open[self._end_of(entry)]
+            part.unchecked -= 1
+            self._check_full(part)
         self._on_file()
 
     # Senders
