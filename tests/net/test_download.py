@@ -500,6 +500,13 @@ def test_kept_connection_that_broke_is_replaced_at_once(fetch: Callable[..., Dow
         assert is_body(fetch(server), BODY)
 
 
+def test_a_fresh_connection_that_is_closed_is_not_tried_twice(fetch: Callable[..., Downloaded]) -> None:
+    with FaultyServer(reset, reply(200, BODY)) as server:
+        with pytest.raises(Retry, match="broke the connection"):
+            fetch(server)
+        assert len(server.requests) == 1
+
+
 def test_nobody_listens(fetch: Callable[..., Downloaded]) -> None:
     with FaultyServer(hang) as server:
         pass

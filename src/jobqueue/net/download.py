@@ -16,13 +16,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
 from jobqueue.net.download_limits import Watch
 from jobqueue.net.http_answers import Wording, refusal, validator
-from jobqueue.net.http_pool import describe, host_of, while_waiting
+from jobqueue.net.http_pool import describe, host_of, replacing_stale, while_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -174,16 +173,10 @@ class _Transfer:
         if offset and self._validator:
             headers = {**headers, "Range": f"bytes={offset}-", "If-Range": self._validator}
         limits = self._limits
-        # The peer may close a kept connection just as we use it again. That is no fault: ask once more.
-        asking = Retrying(
-            before=lambda _state: self._watch.begin_request(),
-            retry=retry_if_exception_type(faults.ProtocolError),
-            stop=stop_after_attempt(2),
-            reraise=True,
-        )
-        try:
-            return asking(
-                self._pool.request,
+
+        def ask() -> BaseHTTPResponse:
+            self._watch.begin_request()
+            return self._pool.request(
                 "GET",
                 self._url,
                 headers=headers,
@@ -192,6 +185,9 @@ class _Transfer:
                 timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
                 pool_timeout=limits.read_seconds,
             )
+
+        try:
+            return replacing_stale(ask)
         except faults.LocationValueError as error:
             raise Permanent(f"{self._words.peer} cannot be asked: its address is not a valid one") from error
         except faults.HTTPError as error:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from _typeshed import WriteableBuffer
+    from urllib3 import BaseHTTPResponse
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
@@ -36,7 +37,11 @@ RETRY_AFTER_MAX_SECONDS = 6 * 3600.0
 
 _SLICE_MS = 100
 
+# A kept connection that breaks after this many seconds was not stale: its peer took the request and gave up on it.
+_STALE_SECONDS = 1.0
+
 _in_wait: ContextVar[Callable[[], None] | None] = ContextVar("in_wait", default=None)
+_dialled: ContextVar[bool] = ContextVar("dialled", default=False)
 
 
 def pool(
@@ -70,6 +75,25 @@ def while_waiting(call: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _in_wait.reset(token)
+
+
+def replacing_stale(send: Callable[[], BaseHTTPResponse]) -> BaseHTTPResponse:
+    """What `send` returns, which makes one request on a pool of patient connections. Raises what it raises.
+
+    A peer may close a kept connection just as we use it again: then nobody read the request, and it is sent once more. A
+    peer that closes a fresh connection without an answer did get it (RFC 9112 section 9.3.1), and is not asked twice.
+    """
+    until = time.monotonic() + _STALE_SECONDS
+    while True:
+        token = _dialled.set(False)
+        try:
+            return send()
+        except faults.ProtocolError as error:
+            closed = any(isinstance(each, ConnectionError) for each in error.args)
+            if _dialled.get() or not closed or time.monotonic() > until:
+                raise
+        finally:
+            _dialled.reset(token)
 
 
 def retry_after(value: str | None, date: str | None = None) -> float | None:
@@ -223,15 +247,23 @@ class _Response(http.client.HTTPResponse):
 
 
 class PatientConnection(HTTPConnection):
-    """A connection whose waits `while_waiting` can interrupt."""
+    """A connection whose waits `while_waiting` can interrupt, and that `replacing_stale` can tell from a kept one."""
 
     response_class = _Response
+
+    def connect(self) -> None:
+        _dialled.set(True)
+        super().connect()
 
 
 class PatientTLSConnection(HTTPSConnection):
     """The same over TLS."""
 
     response_class = _Response
+
+    def connect(self) -> None:
+        _dialled.set(True)
+        super().connect()
 
 
 class _Pool(HTTPConnectionPool):

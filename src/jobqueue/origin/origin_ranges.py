@@ -17,7 +17,7 @@ from jobqueue.errors import Permanent, Retry
 from jobqueue.net.download import CHUNK_BYTES
 from jobqueue.net.download_limits import DownloadLimits, Watch
 from jobqueue.net.http_answers import refusal, validator
-from jobqueue.net.http_pool import describe, while_waiting
+from jobqueue.net.http_pool import describe, replacing_stale, while_waiting
 from jobqueue.net.patience import patiently
 from jobqueue.origin.origin_client import OriginClient, check_source_key
 
@@ -199,9 +199,10 @@ class OriginRanges(OriginClient):
         """The answer to one request. Its connection is kept only if the body was read to the end."""
         peer, limits = self._wording.peer, self.limits
         with while_waiting(watch.waiting):
-            watch.begin_request()
-            try:
-                response = self._pool.request(
+
+            def ask() -> BaseHTTPResponse:
+                watch.begin_request()
+                return self._pool.request(
                     "GET",
                     self.url(key),
                     headers={**self._headers, "Accept-Encoding": "identity", **headers},
@@ -210,6 +211,9 @@ class OriginRanges(OriginClient):
                     timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
                     pool_timeout=limits.read_seconds,
                 )
+
+            try:
+                response = replacing_stale(ask)
             except faults.LocationValueError as error:
                 raise Permanent(f"{peer} cannot be asked: its address is not a valid one") from error
             except faults.HTTPError as error:

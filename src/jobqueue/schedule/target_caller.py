@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 from jobqueue import __version__
 from jobqueue.errors import JobError, Permanent, Retry, Snooze
 from jobqueue.kernel import Backoff
-from jobqueue.net.http_pool import describe, host_of, pool, retry_after, while_waiting
+from jobqueue.net.http_pool import describe, host_of, pool, replacing_stale, retry_after, while_waiting
 from jobqueue.net.target_url import BadPath, join_path
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule import target_breaker
@@ -173,6 +173,7 @@ class Caller:
             if time.monotonic() > deadline:
                 raise _TooSlow
 
+        sent_body = body
         sent = {"User-Agent": f"jobqueue/{__version__}", "Accept": "application/json", **headers}
         if body is not None:
             sent["Content-Type"] = "application/json"
@@ -181,8 +182,10 @@ class Caller:
         try:
             with while_waiting(waiting):
                 # A redirect may lead to another server, which would get the secret too.
-                response = self._pool.request(
-                    method, url, body=body, headers=sent, redirect=False, preload_content=False
+                response = replacing_stale(
+                    lambda: self._pool.request(
+                        method, url, body=sent_body, headers=sent, redirect=False, preload_content=False
+                    )
                 )
                 with response:
                     body = b""

@@ -13,7 +13,7 @@ from urllib3 import exceptions as faults
 from urllib3.exceptions import HTTPError
 
 from jobqueue.net.address_guard import Refused, guarded_pool
-from jobqueue.net.http_pool import CONNECT_SECONDS, describe, host_of, retry_after, while_waiting
+from jobqueue.net.http_pool import CONNECT_SECONDS, describe, host_of, replacing_stale, retry_after, while_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,9 +27,6 @@ TOTAL_SECONDS: Final = 10.0
 
 # Bytes of an answer that are kept; no more of it is read.
 MOST_KEPT: Final = 10 * 1024
-
-# Seconds. When a kept connection breaks this soon, its peer had closed it before: the request is sent again.
-_STALE: Final = 1.0
 
 Trouble = Literal["refused", "timeout", "tls", "unreachable"]
 
@@ -69,7 +66,8 @@ class Poster:
     def post(self, url: str, body: bytes, headers: Mapping[str, str], checkpoint: Callable[[], None]) -> Answer:
         """Send `body` and return the answer, whatever its status. Follows no redirect.
 
-        `checkpoint` is called several times a second meanwhile; whatever it raises ends the request. Raises NoAnswer.
+        It is sent once, and again only where a connection that was kept open turns out to be closed. `checkpoint` is
+        called several times a second meanwhile; whatever it raises ends the request. Raises NoAnswer.
         """
         began = time.monotonic()
         peer = f"the endpoint {host_of(url)}"
@@ -85,12 +83,15 @@ class Poster:
         try:
             self._guard.check_url(url)
             with while_waiting(waiting):
-                response = self._send(url, body, headers, began)
+                response = replacing_stale(lambda: self._request(url, body, headers, began))
                 return self._read(response, began)
         except Refused as error:
             raise unanswered("refused", f"{peer} is not called: {error}") from None
         except _TooLate:
             raise unanswered("timeout", f"{peer} did not answer within {self._total:g} s") from None
+        except faults.NewConnectionError as error:
+            # For urllib3 a refused connection and an unknown name are kinds of ConnectTimeoutError.
+            raise unanswered("unreachable", describe(error, peer)) from error
         except (faults.ConnectTimeoutError, faults.ReadTimeoutError) as error:
             raise unanswered("timeout", describe(error, peer)) from error
         except faults.SSLError as error:
@@ -101,14 +102,6 @@ class Poster:
     def close(self) -> None:
         """Close connections that are kept open."""
         self._pool.clear()
-
-    def _send(self, url: str, body: bytes, headers: Mapping[str, str], began: float) -> BaseHTTPResponse:
-        try:
-            return self._request(url, body, headers, began)
-        except faults.ProtocolError:
-            if time.monotonic() - began > _STALE:
-                raise
-            return self._request(url, body, headers, began)
 
     def _request(self, url: str, body: bytes, headers: Mapping[str, str], began: float) -> BaseHTTPResponse:
         left = max(0.1, self._total - (time.monotonic() - began))
