@@ -47,13 +47,34 @@ def test_during_rotation_receivers_with_either_secret_verify() -> None:
         Webhook("whsec_" + base64.b64encode(b"a third").decode()).verify(b"{}", sent)
 
 
+@pytest.mark.parametrize("prefix", ["whsec_", ""])
+@given(key=st.binary(min_size=1, max_size=80), padding=st.booleans())
+def test_base64_as_people_paste_it_means_what_the_library_reads(prefix: str, key: bytes, padding: bool) -> None:
+    text = base64.b64encode(key).decode()
+    secret = prefix + (text if padding else text.rstrip("="))
+    for receiver in (Webhook(secret), Webhook(key)):
+        receiver.verify(b"{}", headers(f" {secret}\n", "msg", b"{}"))
+
+
+def test_base64_without_its_prefix_may_still_be_meant_as_text() -> None:
+    Webhook(b"mysecret").verify(b"{}", headers("mysecret", "msg", b"{}"))
+    Webhook("mysecret").verify(b"{}", headers("mysecret", "msg", b"{}"))
+
+
+@pytest.mark.parametrize("secret", ["abcde", "my-secret", "a=b", "===", "ä"])
+def test_text_that_the_libraries_refuse_or_read_differently_is_its_own_key(secret: str) -> None:
+    assert keys(secret) == [secret.encode()]
+
+
 def test_a_raw_secret_is_its_own_key() -> None:
     Webhook(b"not base64 at all!").verify(b"{}", headers("not base64 at all!", "msg", b"{}"))
 
 
 @pytest.mark.parametrize(
     ("secret", "reason"), [(None, "no secret"), ("", "no secret"), (" , ", "no secret"), ("whsec_a", "not base64"),
-                           ("whsec_ä", "not base64"), ("whsec_", "empty")],
+                           ("whsec_ä", "not base64"), ("whsec_", "empty"),
+                           ("whsec_-_-_YWJj", "URL-safe base64: write"), ("whsec_YW Jj", "not base64"),
+                           ("whsec_YWJj=ZA", "not base64"), ("whsec_====", "not base64")],
 )  # fmt: skip
 def test_what_cannot_sign_is_refused_without_being_told(secret: str | None, reason: str) -> None:
     with pytest.raises(BadSecret, match=reason):

@@ -1,6 +1,6 @@
 """Signs webhooks as the Standard Webhooks specification says (1.0, "Signature scheme"). Pure.
 
-HMAC-SHA256 signs `{webhook-id}.{webhook-timestamp}.{body}`. The header holds one `v1,{base64}` for each value of the secret,
+HMAC-SHA256 signs `{webhook-id}.{webhook-timestamp}.{body}`. The header holds one `v1,{base64}` for each key of the secret,
 separated by spaces: while the secret is rotated, a receiver verifies the one that it knows.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from typing import Final
 
 _PREFIX: Final = "whsec_"
+_BASE64: Final = re.compile("[A-Za-z0-9+/]+={0,2}")
 
 
 class BadSecret(ValueError):
@@ -19,11 +21,13 @@ class BadSecret(ValueError):
 
 
 def keys(secret: str | None) -> list[bytes]:
-    """The keys of a webhook's secret: one, or several separated by commas while it is rotated.
+    """The keys of a webhook's secret, or of several separated by commas while it is rotated.
 
-    Each value is `whsec_` and base64, or any other text, which is the key as it is. Raises BadSecret.
+    A secret is base64, as the published libraries read it: with or without `whsec_` before it and `=` after it. Other text
+    without `whsec_` is its own key, which receivers give to their library as bytes or as `raw`. Base64 without `whsec_`
+    may be meant either way, and so makes two keys. Raises BadSecret.
     """
-    found = [_key(value) for text in (secret or "").split(",") if (value := text.strip())]
+    found = [key for text in (secret or "").split(",") if (value := text.strip()) for key in _keys(value)]
     if not found:
         raise BadSecret("it has no secret to sign with: set webhook_secret")
     return found
@@ -36,13 +40,24 @@ def sign(secret_keys: list[bytes], message_id: str, timestamp: int, body: bytes)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
-def _key(value: str) -> bytes:
-    if not value.startswith(_PREFIX):
-        return value.encode()
-    try:
-        key = base64.b64decode(value.removeprefix(_PREFIX), validate=True)
-    except ValueError:
-        raise BadSecret("its secret is not base64 after whsec_") from None
-    if not key:
+def _keys(value: str) -> list[bytes]:
+    text = value.removeprefix(_PREFIX)
+    decoded = _decoded(text)
+    if text == value:
+        return [value.encode()] if decoded is None else [decoded, value.encode()]
+    if not text:
         raise BadSecret("its secret is empty after whsec_")
-    return key
+    if decoded is None and _decoded(text.replace("-", "+").replace("_", "/")) is not None:
+        # The library for Python leaves these characters out and takes the rest for the key; that for JavaScript refuses.
+        raise BadSecret("its secret is not base64 after whsec_ but URL-safe base64: write + for - and / for _")
+    if decoded is None:
+        raise BadSecret("its secret is not base64 after whsec_")
+    return [decoded]
+
+
+def _decoded(text: str) -> bytes | None:
+    """What `text` means as base64 to every published library; None when they refuse it or differ."""
+    digits = text.rstrip("=")
+    if not _BASE64.fullmatch(text) or len(digits) % 4 == 1:
+        return None
+    return base64.b64decode(digits + "=" * (-len(digits) % 4))
