@@ -5,11 +5,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.s3 import strict_store
+from tests.support.http_server import FaultyServer, Request, Wire, reply
+from tests.support.s3 import strict_store, without_list_right
 
 from jobqueue.errors import Retry
 from jobqueue.storage.multipart import MultipartUpload, UploadGone, abort, unfinished
 from jobqueue.storage.objects import Objects
+from jobqueue.storage.store_failures import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,3 +96,80 @@ def test_unfinished_uploads_are_found_by_prefix(objects: Objects) -> None:
     assert all(each.begun.tzinfo is not None for each in found)
     for each in uploads:
         each.abort()
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Objects]:
+    with strict_store() as endpoint:
+        objects = Objects(endpoint, "key", "secret-key", "parts", "us-east-1")
+        objects.client.create_bucket(Bucket=objects.bucket)
+        yield objects
+        objects.close()
+
+
+@pytest.mark.parametrize("etags", [{1: '"wrong"'}, {1: '"wrong"', 2: '"of a part that is not there"'}])
+def test_a_lost_part_or_another_etag_asks_for_another_upload(strict: Objects, etags: dict[int, str]) -> None:
+    upload = begin(strict, "lost.zip")
+    upload.part(1, bytearray(10))
+    upload._etags = etags
+    with pytest.raises(UploadGone, match=r"^the store 127\.0\.0\.1:\d+ lost a part of the upload$"):
+        upload.complete(10)
+    upload.abort()
+
+
+def test_a_key_that_may_not_list_completes_an_upload(object_store: ObjectStore) -> None:
+    store = object_store
+    with without_list_right(store.endpoint) as front:
+        objects = Objects(front.url, store.key_id, store.app_key, store.bucket, store.region)
+        data = os.urandom(PART + 10)
+        upload = begin(objects, "unlisted.zip")
+        upload.part(1, bytearray(data[:PART]))
+        upload.part(2, bytearray(data[PART:]))
+        upload.complete(len(data))
+        assert objects.get("unlisted.zip", max_bytes=2 * PART) == data
+        with pytest.raises(AccessRefused, match="that the key may list uploads"):
+            list(unfinished(objects, "unlisted"))
+        objects.delete("unlisted.zip")
+        objects.close()
+    whole = Objects(store.endpoint, store.key_id, store.app_key, store.bucket, store.region)
+    assert list(whole.keys("unlisted")) == []
+    whole.close()
+
+
+BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+COMPLETED = b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
+
+
+def test_answers_that_lack_something_are_tried_again_and_said_in_words() -> None:
+    part = reply(200, headers={"ETag": '"x"'})
+    with FaultyServer(reply(200)) as server:
+        objects = Objects(server.url, "key", "secret-key", "pictures", "us-east-1", attempts=1)
+
+        server.script(reply(200, b"<InitiateMultipartUploadResult/>"))
+        with pytest.raises(Retry, match="gave an answer without its UploadId"):
+            begin(objects, "a")
+        server.script(reply(200, BEGUN), reply(200))
+        upload = begin(objects, "a")
+        with pytest.raises(Retry, match="gave an answer without its ETag"):
+            upload.part(1, bytearray(10))
+        server.script(part, reply(200, COMPLETED), unlengthed)
+        upload.part(1, bytearray(10))
+        with pytest.raises(Retry, match="gave an answer without its ContentLength"):
+            upload.complete(10)
+        # Not to be seen, and said to be complete.
+        server.script(reply(200, COMPLETED), reply(403))
+        upload.complete(10)
+        # Not to be seen, and gone: whether an earlier answer was lost nobody knows.
+        server.script(reply(404, b"<Error><Code>NoSuchUpload</Code></Error>"), reply(403))
+        with pytest.raises(UploadGone):
+            upload.complete(10)
+        listed = b"<ListMultipartUploadsResult><Upload><Key>a</Key></Upload></ListMultipartUploadsResult>"
+        server.script(reply(200, listed))
+        with pytest.raises(Retry, match="gave an answer without its UploadId"):
+            list(unfinished(objects, ""))
+        objects.close()
+
+
+def unlengthed(_request: Request, wire: Wire) -> None:
+    """An answer to HEAD from something that does not state the length of what it would stream."""
+    wire.head(200, {"ETag": '"x"', "Transfer-Encoding": "chunked", "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})

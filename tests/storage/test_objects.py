@@ -7,11 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.http_server import Answer, FaultyServer, Request, Wire, certificate_pem, hang, reply, reset
-from tests.support.s3 import strict_store
+from tests.support.http_server import (
+    Answer,
+    FaultyServer,
+    Request,
+    Wire,
+    certificate_pem,
+    chunked,
+    hang,
+    reply,
+    reset,
+    unsized,
+)
+from tests.support.s3 import strict_store, without_list_right
 
 from jobqueue.errors import JobError, Permanent, Retry
+from jobqueue.storage.multipart import unfinished
 from jobqueue.storage.objects import Objects
+from jobqueue.storage.store_failures import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,6 +297,11 @@ def test_fault_between_pages(failure: Callable[..., JobError]) -> None:
         (501, "NotImplemented", "did not accept the request"),
         (403, "", "check B2_KEY_ID"),
         (404, "", "knows nothing at this address (404): check B2_ENDPOINT and B2_BUCKET"),
+        (301, "PermanentRedirect", "check B2_REGION and B2_ENDPOINT"),
+        (301, "", "check B2_REGION and B2_ENDPOINT"),
+        (302, "", "check B2_REGION and B2_ENDPOINT"),
+        (307, "TemporaryRedirect", "check B2_REGION and B2_ENDPOINT"),
+        (308, "", "check B2_REGION and B2_ENDPOINT"),
     ],
 )
 def test_refusals_that_stay(status: int, code: str, words: str, failure: Callable[..., JobError]) -> None:
@@ -452,3 +470,119 @@ def test_repr_holds_no_secret() -> None:
     objects.close()
     assert repr(objects) == "Objects(pictures at s3.example.com)"
     assert APP_KEY not in repr(vars(objects))
+
+
+CALLS: dict[str, Callable[[Objects], object]] = {
+    "put": lambda it: it.put("a", b"x", content_type="text/plain"),
+    "head": lambda it: it.head("a"),
+    "get": lambda it: it.get("a"),
+    "keys": lambda it: list(it.keys()),
+    "delete": lambda it: it.delete("a"),
+    "unfinished": lambda it: list(unfinished(it, "a")),
+}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_store_that_sends_us_elsewhere(
+    faulty: tuple[FaultyServer, Objects], failure: Callable[..., JobError], status: int, call: Callable[..., object]
+) -> None:
+    server, _ = faulty
+    error = failure(reply(status, headers={"Location": "https://cdn.example.com/secret/key?sig=1"}), call=call)
+    assert isinstance(error, Permanent)
+    assert f"sends us to https://cdn.example.com ({status}): check B2_ENDPOINT" in str(error)
+    # boto3 asks once for the bucket's region.
+    assert len(server.requests) <= 2
+
+
+def test_the_region_that_a_store_names_is_still_taken(faulty: tuple[FaultyServer, Objects]) -> None:
+    server, objects = faulty
+    elsewhere = reply(301, headers={"x-amz-bucket-region": "eu-central-1"})
+    server.script(elsewhere, reply(200, headers={"ETag": '"x"'}))
+    put(objects, "a")
+    assert "/eu-central-1/s3/" in server.requests[1].headers["authorization"]
+
+
+NO_DATE = {"ETag": '"x"', "Content-Length": "3"}
+
+
+def test_head_of_an_answer_without_a_date_or_a_length(
+    faulty: tuple[FaultyServer, Objects], failure: Callable[..., JobError]
+) -> None:
+    server, objects = faulty
+    server.script(reply(200, headers=NO_DATE))
+    info = objects.head("a")
+    assert info is not None
+    assert (info.size_bytes, info.modified) == (3, None)
+    garbled = failure(reply(200, headers={**NO_DATE, "Last-Modified": "yesterday"}), call=lambda it: it.head("a"))
+    assert isinstance(garbled, Retry)
+    assert "answered something that cannot be read" in str(garbled)
+
+    def streaming(_request: Request, wire: Wire) -> None:
+        wire.head(200, {"ETag": '"x"', "Transfer-Encoding": "chunked"})
+
+    unknown = failure(streaming, call=lambda it: it.head("a"))
+    assert isinstance(unknown, Retry)
+    assert "gave an answer without its ContentLength" in str(unknown)
+
+
+def test_get_of_a_body_without_a_length(faulty: tuple[FaultyServer, Objects], failure: Callable[..., JobError]) -> None:
+    server, objects = faulty
+    for answer in (chunked(b"abc", b"de"), unsized(b"abcde")):
+        server.script(answer)
+        assert objects.get("a", max_bytes=5) == b"abcde"
+        server.script(answer)
+        with pytest.raises(Permanent, match="larger than the 4 bytes"):
+            objects.get("a", max_bytes=4)
+    assert isinstance(failure(chunked(b"abc", end=False), call=lambda it: it.get("a")), Retry)
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("keys", "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>"),
+        ("delete", "<ListVersionsResult><Version><VersionId>1</VersionId></Version></ListVersionsResult>"),
+        ("delete", "<ListVersionsResult><Version><Key>a</Key></Version></ListVersionsResult>"),
+    ],
+)
+def test_listings_that_lack_something(call: str, body: str, failure: Callable[..., JobError]) -> None:
+    error = failure(reply(200, body.encode()), call=CALLS[call])
+    assert isinstance(error, Retry)
+    assert "gave an answer without its" in str(error)
+
+
+@pytest.fixture
+def unlisted(object_store: ObjectStore) -> Iterator[Objects]:
+    """The real store with a key that may not list."""
+    store = object_store
+    with without_list_right(store.endpoint) as front:
+        made = Objects(front.url, store.key_id, store.app_key, store.bucket, store.region)
+        yield made
+        made.close()
+
+
+def test_a_key_that_may_not_list_reads_writes_and_deletes(unlisted: Objects, objects: Objects) -> None:
+    unlisted.check()
+    put(unlisted, "unlisted/a")
+    assert unlisted.head("unlisted/a") is not None
+    unlisted.delete("unlisted/a")
+    unlisted.delete("unlisted/a")
+    assert list(objects.keys("unlisted/")) == []
+    with pytest.raises(AccessRefused, match="that the key may read objects"):
+        unlisted.head("unlisted/a")
+    with pytest.raises(AccessRefused, match="that the key may list objects"):
+        list(unlisted.keys())
+
+
+def test_delete_without_the_list_right_finds_the_versions_one_by_one(versioned: Objects) -> None:
+    with without_list_right(versioned.client.meta.endpoint_url) as front:
+        made = Objects(front.url, KEY_ID, APP_KEY, versioned.bucket, "us-east-1")
+        for body in (b"1", b"2", b"3"):
+            put(made, "a", body)
+        put(made, "ab")
+        made.delete("a")
+        made.close()
+    assert [key for key in versions(versioned) if key == "a"] in ([], ["a"])
+    assert [entry["Key"] for entry in versioned.client.list_object_versions(Bucket=versioned.bucket)["Versions"]] == [
+        "ab"
+    ]

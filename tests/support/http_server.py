@@ -80,11 +80,12 @@ Answer = Callable[[Request, Wire], None]
 
 
 def reply(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
-    """A whole answer; a Content-Length among `headers` replaces the true one."""
+    """A whole answer, without its body to HEAD; a Content-Length among `headers` replaces the true one."""
 
-    def answer(_request: Request, wire: Wire) -> None:
+    def answer(request: Request, wire: Wire) -> None:
         wire.head(status, {"Content-Length": str(len(body)), **(headers or {})})
-        wire.send(body)
+        if request.method != "HEAD":
+            wire.send(body)
 
     return answer
 

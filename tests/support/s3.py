@@ -1,13 +1,16 @@
-"""Buckets at the session's store (rclone), and another store that keeps to the protocol (moto)."""
+"""Buckets at the session's store (rclone), another store that keeps to the protocol (moto), and keys without all rights."""
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from moto.server import ThreadedMotoServer
+from tests.support.http_server import FaultyServer, Request, Wire, reply
 
 from jobqueue.storage.objects import Objects
 
@@ -66,3 +69,45 @@ def strict_store() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+_DENIED = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+
+@contextmanager
+def without_list_right(endpoint: str) -> Iterator[FaultyServer]:
+    """The store at `endpoint` as a key finds it that may read, write and delete, and not list.
+
+    It refuses every listing, and answers 403 for a missing object, as Amazon S3 documents it for HeadObject and GetObject
+    without s3:ListBucket.
+    """
+    where = urlsplit(endpoint)
+    assert where.hostname
+
+    def answer(request: Request, wire: Wire) -> None:
+        assert where.hostname
+        bucket_alone = request.target.partition("?")[0].strip("/").count("/") == 0
+        if request.method in ("GET", "HEAD") and bucket_alone:
+            reply(403, _DENIED, {"Content-Type": "application/xml"})(request, wire)
+            return
+        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
+        connection.request(request.method, request.target, request.body or None, dict(request.headers))
+        said = connection.getresponse()
+        body, headers = said.read(), dict(said.getheaders())
+        connection.close()
+        headers = {name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION}
+        if said.status == 404 and request.method in ("GET", "HEAD"):
+            wire.head(403, {"Content-Type": "application/xml", "Content-Length": str(len(_DENIED))})
+            wire.send(_DENIED if request.method == "GET" else b"")
+            return
+        if request.method != "HEAD":
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+            headers["Content-Length"] = str(len(body))
+        wire.head(said.status, headers)
+        wire.send(body)
+
+    with FaultyServer(answer) as server:
+        yield server
+
+
+_OF_THE_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding"})

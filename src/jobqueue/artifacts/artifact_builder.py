@@ -25,6 +25,7 @@ from jobqueue.net.patience import patiently
 from jobqueue.observe.logging import get_logger
 from jobqueue.origin.origin_ranges import FileChanged
 from jobqueue.storage.multipart import MultipartUpload, UploadGone
+from jobqueue.storage.store_failures import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from jobqueue.artifacts.artifact_progress import ArtifactMetrics
     from jobqueue.kernel import Context, Job
     from jobqueue.origin.origin_ranges import OriginRanges
-    from jobqueue.storage.objects import Objects
+    from jobqueue.storage.objects import ObjectInfo, Objects
 
 log = get_logger(__name__)
 
@@ -142,7 +143,7 @@ class ArtifactBuilder:
         context = attempt.context
         with context.stage("upload"):
             attempt.uploads.note_key(plan.storage_key)
-            existing = self._objects.head(plan.storage_key)
+            existing = self._find(plan.storage_key)
             reused = existing is not None and existing.size_bytes == plan.layout.size
             if reused:
                 self._metrics.reused.inc()
@@ -159,6 +160,14 @@ class ArtifactBuilder:
             context.commit(lambda cursor: self._record(cursor, attempt.context.job, plan))
         self._metrics.files.labels("sent").inc(len(plan.sources))
         self._metrics.files.labels("missing").inc(len(plan.missing))
+
+    def _find(self, key: str) -> ObjectInfo | None:
+        """What the store has under `key`, as far as it tells us."""
+        try:
+            return self._objects.head(key)
+        except AccessRefused:
+            # So it answers for what is not there when our key may not list. If the key is wrong, the writing says so.
+            return None
 
     def _upload(self, plan: ArtifactPlan, attempt: _Attempt) -> None:
         context, layout = attempt.context, plan.layout

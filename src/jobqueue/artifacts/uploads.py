@@ -20,6 +20,7 @@ from jobqueue.artifacts.artifact_plan import PREFIX
 from jobqueue.errors import JobError, Snooze
 from jobqueue.observe.logging import get_logger
 from jobqueue.storage.multipart import abort, unfinished
+from jobqueue.storage.store_failures import AccessRefused
 
 if TYPE_CHECKING:
     from jobqueue.kernel import Context
@@ -101,9 +102,9 @@ class Uploads:
         self._context.write(lambda cursor: self._note_id(cursor, upload_id))
         self._id = upload_id
         assert self._key is not None
-        for upload in unfinished(self._objects, self._key):
-            if upload.key == self._key and upload.id != upload_id:
-                abort(self._objects, upload.key, upload.id)
+        for other in _unfinished_of(self._objects, self._key):
+            if other != upload_id:
+                abort(self._objects, self._key, other)
 
     def _note_id(self, cursor: psycopg.Cursor[Any], upload_id: str) -> None:
         cursor.execute(_NOTE_ID, {"upload": upload_id, "id": self._context.job.id})
@@ -126,9 +127,19 @@ def remove_uploads(objects: Objects, key: str, upload_id: str | None) -> None:
     """Abort the uploads of `key`: the one that is noted, and any that was begun and not yet noted."""
     if upload_id is not None:
         abort(objects, key, upload_id)
-    for upload in unfinished(objects, key):
-        if upload.key == key:
-            abort(objects, key, upload.id)
+    for other in _unfinished_of(objects, key):
+        abort(objects, key, other)
+
+
+def _unfinished_of(objects: Objects, key: str) -> list[str]:
+    """The ids of the unfinished uploads of just `key`; none where our key may not list them.
+
+    The sweep asks for them, too, and its log says that it may not.
+    """
+    try:
+        return [upload.id for upload in unfinished(objects, key) if upload.key == key]
+    except AccessRefused:
+        return []
 
 
 def remove_if_unnamed(
@@ -189,6 +200,8 @@ class Sweeper:
                 log.info("uploads_swept", count=count)
         except (psycopg.Error, JobError) as error:
             log.warning("upload_sweep_failed", error=str(error).strip())
+        except Exception:
+            log.exception("upload_sweep_failed")
 
     def _sweep_rows(self, connection: psycopg.Connection[Any]) -> int:
         rows = connection.execute(_LIST_LEFT, {"limit": _SWEPT_AT_ONCE}).fetchall()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from jobqueue.errors import Retry
-from jobqueue.storage.store_failures import code_of, status_of
+from jobqueue.storage.store_failures import AccessRefused, code_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 _ACTION = "write objects"
 
+# The parts that the store has are not those that we sent.
+_LOST_PARTS = frozenset({"InvalidPart", "InvalidPartOrder"})
+
 
 class UploadGone(Retry):
-    """The store no longer knows the upload, because somebody aborted it: only another upload can help."""
+    """The store no longer has the upload, or a part of it: only another upload can help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class MultipartUpload:
                 Bucket=objects.bucket, Key=key, ContentType=content_type, **headers
             )
         self.key = key
-        self.id: str = begun["UploadId"]
+        self.id: str = objects.stated(begun, "UploadId")
         self._objects = objects
         self._lock = threading.Lock()
         self._etags: dict[int, str] = {}
@@ -79,10 +82,13 @@ class MultipartUpload:
                 self._raise_if_gone(error)
                 raise
         with self._lock:
-            self._etags[number] = said["ETag"]
+            self._etags[number] = self._objects.stated(said, "ETag")
 
     def complete(self, size_bytes: int) -> None:
-        """Make the parts, in the order of their numbers, one visible object of `size_bytes`; Retry when it is not."""
+        """Make the parts, in the order of their numbers, one visible object of `size_bytes`; Retry when it is not.
+
+        Also raises UploadGone, for one without all of its parts, too.
+        """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         gone: ClientError | None = None
         with self._objects.calls(_ACTION):
@@ -94,11 +100,19 @@ class MultipartUpload:
                     MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
                 )
             except ClientError as error:
+                if code_of(error) in _LOST_PARTS:
+                    raise UploadGone(f"the store {self._objects.host} lost a part of the upload") from error
                 # A completion whose answer was lost comes again. Then the upload is gone because the first succeeded.
                 if not _is_gone(error):
                     raise
                 gone = error
-        info = self._objects.head(self.key)
+        try:
+            info = self._objects.head(self.key)
+        except AccessRefused:
+            # The key may not read, or not list: the store has said that the object is complete, and says no more.
+            if gone is not None:
+                self._raise_if_gone(gone)
+            return
         if info is None or info.size_bytes != size_bytes:
             if gone is not None:
                 self._raise_if_gone(gone)
@@ -140,7 +154,7 @@ def unfinished(objects: Objects, prefix: str) -> Iterator[Unfinished]:
         if page is None:
             return
         for upload in page.get("Uploads", ()):
-            yield Unfinished(upload["Key"], upload["UploadId"], upload["Initiated"])
+            yield Unfinished(*(objects.stated(upload, name) for name in ("Key", "UploadId", "Initiated")))
 
 
 def _is_gone(error: ClientError) -> bool:

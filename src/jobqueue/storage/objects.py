@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import boto3
@@ -26,11 +26,14 @@ from jobqueue.net.http_pool import host_of
 from jobqueue.storage.store_failures import Failures, code_of, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
+
+# Versions of one object that are deleted one by one.
+_MOST_VERSIONS: Final = 1000
 
 # How stores without versions answer when asked for them.
 _NO_VERSIONS = frozenset({"NotImplemented", "MethodNotAllowed", "XNotImplemented"})
@@ -42,7 +45,7 @@ class ObjectInfo:
 
     size_bytes: int
     etag: str
-    modified: datetime
+    modified: datetime | None
     content_type: str | None
     cache_control: str | None
     content_disposition: str | None
@@ -96,6 +99,8 @@ class Objects:
         )
         # `Expect: 100-continue` saves a body that the store would refuse, and costs every other put a round trip.
         self.client.meta.events.unregister("before-call.s3", add_expect_header)
+        # boto3 asks HeadBucket for the region when an answer is a redirect, and again when that answer is one, forever.
+        self.client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
 
     def __repr__(self) -> str:
         return f"Objects({self.bucket} at {self.host})"
@@ -129,7 +134,11 @@ class Objects:
         return size
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What the store knows of `key`; None when there is no such object (or no such bucket: stores do not tell)."""
+        """What the store knows of `key`; None when there is no such object (or no such bucket: stores do not tell).
+
+        Raises AccessRefused when the key may not read it. So do stores answer about an object that is not there, too, when
+        the key may not list objects.
+        """
         with self.calls("read objects"):
             try:
                 said = self.client.head_object(Bucket=self.bucket, Key=key)
@@ -138,9 +147,9 @@ class Objects:
                     return None
                 raise
         return ObjectInfo(
-            size_bytes=said["ContentLength"],
+            size_bytes=self.stated(said, "ContentLength"),
             etag=said.get("ETag", "").strip('"'),
-            modified=said["LastModified"],
+            modified=said.get("LastModified"),
             content_type=said.get("ContentType"),
             cache_control=said.get("CacheControl"),
             content_disposition=said.get("ContentDisposition"),
@@ -151,9 +160,14 @@ class Objects:
         with self.calls("read objects"):
             said = self.client.get_object(Bucket=self.bucket, Key=key)
             with closing(said["Body"]) as body:
-                if said["ContentLength"] > max_bytes:
-                    raise Permanent(f"the object {key} is larger than the {max_bytes} bytes that may be read at once")
-                return body.read()
+                data = b""
+                # A body in chunks states no length.
+                if said.get("ContentLength", 0) <= max_bytes:
+                    while len(data) <= max_bytes and (piece := body.read(max_bytes + 1 - len(data))):
+                        data += piece
+                    if len(data) <= max_bytes:
+                        return data
+                raise Permanent(f"the object {key} is larger than the {max_bytes} bytes that may be read at once")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys of all objects that start with `prefix`, in the store's order, a page of 1,000 at a time."""
@@ -164,20 +178,45 @@ class Objects:
             if page is None:
                 return
             for entry in page.get("Contents", ()):
-                yield entry["Key"]
+                yield self.stated(entry, "Key")
 
     def delete(self, key: str) -> None:
         """Remove `key` with all its versions and markers, so that nothing of it is kept or billed.
 
         An object that is gone is no error. In a bucket that keeps versions, as those of Backblaze B2 always do, a plain
-        deletion would free nothing: it hides them.
+        deletion would free nothing: it hides them. With a key that may not list, only what a version in sight hides is
+        found, one after the other.
         """
         with self.calls("list and delete objects"):
-            versions = self._versions(key)
+            try:
+                versions = self._versions(key)
+            except ClientError as error:
+                if status_of(error) != HTTPStatus.FORBIDDEN:
+                    raise
+                self._delete_unlisted(key)
+                return
             for version in versions:
                 self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
             if not versions and self.head(key) is not None:
                 self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def _delete_unlisted(self, key: str) -> None:
+        """Delete the version that the store shows of `key`, then the one that it shows after that, and so on."""
+        for _ in range(_MOST_VERSIONS):
+            try:
+                version = self.client.head_object(Bucket=self.bucket, Key=key).get("VersionId")
+            except ClientError as error:
+                if status_of(error) == HTTPStatus.NOT_FOUND:
+                    return
+                if status_of(error) != HTTPStatus.FORBIDDEN:
+                    raise
+                version = None
+            if version is None:
+                # The store keeps no versions; or it has nothing, and does not say so to a key that may not list.
+                self.client.delete_object(Bucket=self.bucket, Key=key)
+                return
+            self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+        raise Retry(f"the store {self.host} has more than {_MOST_VERSIONS} versions of an object that was deleted")
 
     def _versions(self, key: str) -> list[str]:
         """The ids of all versions and markers of exactly `key`. A store that keeps no versions has none."""
@@ -186,8 +225,9 @@ class Objects:
             # The key sorts before every longer one, so its versions come first.
             for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key):
                 entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-                found += [entry["VersionId"] for entry in entries if entry["Key"] == key]
-                if any(entry["Key"] != key for entry in entries):
+                ours = [entry for entry in entries if self.stated(entry, "Key") == key]
+                found += [self.stated(entry, "VersionId") for entry in ours]
+                if len(ours) < len(entries):
                     break
         except ClientError as error:
             if code_of(error) in _NO_VERSIONS or status_of(error) in (
@@ -209,6 +249,12 @@ class Objects:
         finally:
             self.delete(key)
 
+    def stated(self, said: Mapping[str, Any], name: str) -> Any:
+        """What the answer `said` has under `name`. Raises Retry for one without it: it is not, or not all, the store's."""
+        if said.get(name) in (None, ""):
+            raise Retry(f"the store {self.host} gave an answer without its {name}")
+        return said[name]
+
     def close(self) -> None:
         """Close the connections that are kept open."""
         self.client.close()
@@ -216,6 +262,11 @@ class Objects:
     def calls(self, action: str) -> AbstractContextManager[None]:
         """Turn errors of `client` within the block into Permanent and Retry. `action` completes "the key may ..."."""
         return self._failures.translated(action)
+
+
+def _ask_once(context: dict[str, Any], **_: object) -> None:
+    """Mark a request as redirected already, so that boto3 takes its answer as it is."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _addressing_style(url: str, bucket: str) -> Literal["path", "virtual"]:

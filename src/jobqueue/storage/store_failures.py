@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 
 from jobqueue.errors import JobError, Permanent, Retry
-from jobqueue.net.http_pool import describe, retry_after
+from jobqueue.net.http_pool import describe, host_of, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,10 @@ _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _SAID_CHARACTERS = 200
+
+
+class AccessRefused(Permanent):
+    """The store lets the key not do this. To a key that may not list, a missing object is one that it may not read."""
 
 
 def code_of(error: ClientError) -> str:
@@ -63,6 +69,10 @@ class Failures:
         except (HTTPClientError, BotoConnectionError, IncompleteReadError) as error:
             cause = getattr(error, "kwargs", {}).get("error")
             raise Retry(describe(cause if isinstance(cause, Exception) else error, self._store)) from error
+        except (ResponseParserError, ValueError) as error:
+            # What boto3 cannot parse is no answer of a store: a proxy or a portal spoke, or a part of it was lost. boto3
+            # lets the errors of its date and number parsers through as they are.
+            raise Retry(f"{self._store} answered something that cannot be read ({type(error).__name__})") from error
         except BotoCoreError as error:
             raise Permanent(f"a request to {self._store} could not be made ({type(error).__name__})") from error
 
@@ -88,10 +98,15 @@ class Failures:
             return Permanent(f"{store} does not know our key {answer}: check B2_KEY_ID")
         if code == "SignatureDoesNotMatch":
             return Permanent(f"{store} does not accept our signature {answer}: check B2_APP_KEY")
+        location = headers.get("location", "")
+        if status in _REDIRECTS and "://" in location:
+            # Its path and query stay out: they may hold what we sent.
+            target = f"{urlsplit(location).scheme}://{host_of(location)}"
+            return Permanent(f"{store} sends us to {target} {answer}: check B2_ENDPOINT and B2_REGION")
         if code in _WRONG_REGION or status in _REDIRECTS:
             return Permanent(f"{store} does not serve our region {answer}: check B2_REGION and B2_ENDPOINT")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return Permanent(
+            return AccessRefused(
                 f"{store} refused access {answer}: check B2_KEY_ID and B2_APP_KEY, and that the key may {action}"
                 f" in the bucket {self.bucket} of B2_BUCKET{said}"
             )
