@@ -112,8 +112,9 @@ def test_pieces_are_bounded_and_end_at_multiples_of_their_bound(fetch: Callable[
         chunked(BODY, headers={"Content-Length": "7"}),
         unsized(BODY),
         reply(200, BODY, {"Content-Encoding": "aws-chunked"}),
+        reply(200, BODY, {"Content-Encoding": "AWS-chunked, identity,utf-8"}),
     ],
-    ids=["chunked", "chunked-with-length", "unsized", "odd-encoding"],
+    ids=["chunked", "chunked-with-length", "unsized", "odd-encoding", "odd-encodings"],
 )
 def test_other_framings(fetch: Callable[..., Downloaded], answer: Answer) -> None:
     with FaultyServer(answer) as server:
@@ -350,6 +351,13 @@ def test_compressed_answer_is_refused(fetch: Callable[..., Downloaded], coding: 
     assert isinstance(error, Permanent)
     assert "compressed" in str(error)
     assert (tmp_path / "file").stat().st_size == 0
+
+
+def test_a_compressed_rest_is_refused(fetch: Callable[..., Downloaded]) -> None:
+    where = {"Content-Range": f"bytes 1000-{len(BODY) - 1}/{len(BODY)}", "Content-Encoding": "gzip"}
+    error = failure(fetch, file(BODY, cut=1000), reply(206, BODY[1000:], where))
+    assert isinstance(error, Permanent)
+    assert "compressed" in str(error)
 
 
 @pytest.mark.parametrize("length", ["ten", "-5", "1e3"])

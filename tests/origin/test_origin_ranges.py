@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.artifacts.helpers import MediaOrigin, noise
-from tests.support.http_server import Answer, FaultyServer, file, hang, reply, reset
+from tests.support.http_server import Answer, FaultyServer, Request, Wire, file, hang, reply, reset
 
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Interrupted, Permanent, Retry
@@ -138,6 +138,27 @@ def test_a_compressed_file_is_refused(origin: MediaOrigin) -> None:
     origin.faults["a"] = [reply(200, b"x", {"Content-Encoding": "gzip"})]
     with pytest.raises(Permanent, match="compressed"):
         measure(origin.source())
+
+
+@pytest.mark.parametrize("coding", ["aws-chunked", "aws-chunked,identity", "utf-8", ""])
+def test_an_encoding_that_describes_the_transfer_or_nothing_changes_no_bytes(origin: MediaOrigin, coding: str) -> None:
+    def answer(request: Request, wire: Wire) -> None:
+        where = {"Content-Range": f"bytes 5-9/{len(DATA)}"} if "range" in request.headers else {}
+        body = DATA[5:10] if where else DATA
+        reply(206 if where else 200, body, {"Content-Encoding": coding, **where})(request, wire)
+
+    origin.faults["a"] = [answer, answer, answer]
+    source = origin.source()
+    assert measure(source)[0] == WHOLE
+    assert read(source, 5, 10) == DATA[5:10]
+    assert read(source, 0, len(DATA)) == DATA
+
+
+def test_a_range_of_a_compressed_file_is_refused(origin: MediaOrigin) -> None:
+    where = {"Content-Range": f"bytes 5-9/{len(DATA)}", "Content-Encoding": "aws-chunked, gzip"}
+    origin.faults["a"] = [reply(206, b"xxxxx", where)]
+    with pytest.raises(Permanent, match="compressed"):
+        read(origin.source(), 5, 10)
 
 
 def test_a_dangerous_key_is_never_asked_for(origin: MediaOrigin) -> None:

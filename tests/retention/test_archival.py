@@ -20,6 +20,7 @@ from tests.retention.dying_archival import STEPS
 from tests.support.daemon import clean_environment
 from tests.support.host import Host, migrated
 from tests.support.isolation import LEVELS, default_isolation
+from tests.support.s3 import without_list_right
 from tests.support.waiting import eventually
 
 from jobqueue.errors import Retry
@@ -30,6 +31,7 @@ from jobqueue.retention.archive_format import Damaged, object_key, read_content
 from jobqueue.retention.archive_session import Session
 from jobqueue.retention.archive_store import ArchiveStore
 from jobqueue.retention.archive_tables import Place, Table
+from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -376,6 +378,23 @@ class TestBesideWriters:
             archival(host, None, store=Lossy(bucket.objects)).run(always)
         assert len(table(host)) == 10
         assert archival(host, bucket).run(always).rows["platform_events"] == 10
+        assert len(archived(bucket)) == 10
+
+    def test_a_run_that_takes_over_needs_no_right_to_list(self, host: Host, bucket: Bucket) -> None:
+        events(host, 10)
+
+        class Away(ArchiveStore):
+            def write(self, key: str, file: IO[bytes]) -> None:
+                raise Retry("the store is away")
+
+        with pytest.raises(Retry, match="the store is away"):
+            archival(host, None, store=Away(bucket.objects)).run(always)
+        store = bucket.store
+        with without_list_right(store.endpoint) as front:
+            objects = Objects(front.url, store.key_id, store.app_key, bucket.name, store.region)
+            done = archival(host, None, store=ArchiveStore(objects)).run(always)
+            objects.close()
+        assert done.rows["platform_events"] == 10
         assert len(archived(bucket)) == 10
 
 

@@ -20,7 +20,7 @@ from urllib3 import exceptions as faults
 
 from jobqueue.errors import Permanent, Retry
 from jobqueue.net.download_limits import Watch
-from jobqueue.net.http_answers import Wording, refusal, validator
+from jobqueue.net.http_answers import Wording, check_plain, refusal, validator
 from jobqueue.net.http_pool import describe, host_of, replacing_stale, while_waiting
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ CHUNK_BYTES = 256 * 1024
 # parts of them, and each piece costs system calls and hand-overs of the interpreter. From a fast peer over plain HTTP,
 # fetching takes an eighth less processor time than with 256 KiB; larger pieces save no more.
 PIECE_BYTES = 1024 * 1024
-
-_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +202,7 @@ class _Transfer:
 
     def _start_over(self, response: BaseHTTPResponse) -> None:
         peer = self._words.peer
-        for coding in response.headers.get("Content-Encoding", "").lower().split(","):
-            # If we decompressed, the sender would decide how large the file becomes. Other words change no bytes.
-            if coding.strip() in _COMPRESSIONS:
-                raise Permanent(f"{peer} sent the file compressed ({coding.strip()}) although asked not to")
+        check_plain(response, self._words)
         length = response.headers.get("Content-Length")
         if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
             length = None
@@ -223,6 +218,7 @@ class _Transfer:
         """Whether the body is the rest of the file from `offset`. If not, the file is whole or starts over."""
         answered = response.headers.get("Content-Range", "")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
+            check_plain(response, self._words)
             match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", answered)
             same = "ETag" not in response.headers or validator(response) == self._validator
             if same and match and int(match[1]) == offset and self._total in (None, int(match[2])):

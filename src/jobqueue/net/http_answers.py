@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _PASSING = frozenset({202, 408, 425, 429})
 
 
+# Codings that make other bytes of a file. Other words change none: stores repeat `aws-chunked`, which describes how a file
+# was once sent to them, and people set `utf-8`.
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
     """The caller's words in error messages.
@@ -65,6 +70,13 @@ def _host_of_target(url: str, location: str) -> str:
         return host_of(urljoin(url, location))
     except ValueError:
         return "an unreadable address"
+
+
+def check_plain(response: BaseHTTPResponse, words: Wording) -> None:
+    """Raise Permanent for a compressed body, whole or a range of it: if we decompressed, its sender would choose its size."""
+    for coding in response.headers.get("Content-Encoding", "").lower().split(","):
+        if coding.strip() in _COMPRESSIONS:
+            raise Permanent(f"{words.peer} sent the file compressed ({coding.strip()}) although asked not to")
 
 
 def validator(response: BaseHTTPResponse) -> str | None:

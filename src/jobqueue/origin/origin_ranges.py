@@ -16,7 +16,7 @@ from urllib3 import exceptions as faults
 from jobqueue.errors import Permanent, Retry
 from jobqueue.net.download import CHUNK_BYTES
 from jobqueue.net.download_limits import DownloadLimits, Watch
-from jobqueue.net.http_answers import refusal, validator
+from jobqueue.net.http_answers import check_plain, refusal, validator
 from jobqueue.net.http_pool import describe, replacing_stale, while_waiting
 from jobqueue.net.patience import patiently
 from jobqueue.origin.origin_client import OriginClient, check_source_key
@@ -116,12 +116,13 @@ class OriginRanges(OriginClient):
             headers = {"Range": f"bytes={measuring.size}-", "If-Range": measuring.validator}
         with self._answer(key, headers, watch) as response:
             if response.status == HTTPStatus.OK:
-                self._check_plain(response)
+                check_plain(response, self._wording)
                 measuring.begin(_length(response), validator(response))
             elif headers and response.status in (
                 HTTPStatus.PARTIAL_CONTENT,
                 HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
             ):
+                check_plain(response, self._wording)
                 where = _content_range(response)
                 if where is None or where != (measuring.size, measuring.total or where.total):
                     measuring.begin(None, None)
@@ -168,6 +169,8 @@ class OriginRanges(OriginClient):
 
         From the answer to a `ranged` request it learns whether the origin serves ranges.
         """
+        if response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            check_plain(response, self._wording)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             where = _content_range(response)
             if where is not None and where.total != size:
@@ -182,17 +185,11 @@ class OriginRanges(OriginClient):
             raise FileChanged
         if response.status != HTTPStatus.OK:
             raise refusal(response, self.url(key), self._wording)
-        self._check_plain(response)
         if _length(response) not in (None, size):
             raise FileChanged
         if ranged:
             self._ranges = False
         return start
-
-    def _check_plain(self, response: BaseHTTPResponse) -> None:
-        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if coding not in ("", "identity"):
-            raise Permanent(f"{self._wording.peer} sent the file compressed ({coding[:20]}) although asked not to")
 
     @contextmanager
     def _answer(self, key: str, headers: Mapping[str, str], watch: Watch) -> Iterator[BaseHTTPResponse]:

@@ -21,6 +21,7 @@ from jobqueue.errors import Retry
 from jobqueue.observe.logging import get_logger
 from jobqueue.retention.archive_format import Content, Digest, Writer
 from jobqueue.retention.archive_tables import Line, Place, Table
+from jobqueue.storage.store_failures import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -85,7 +86,7 @@ class Batches:
     def store_left(self, archive: Archive) -> Archive | None:
         """Store what an earlier run left, unless it is stored; None when somebody else has deleted its rows."""
         current = self._remove_stale(archive)
-        if current is None or self._store.holds(current.key, current.content):
+        if current is None or self._is_stored(current):
             return current
         return self._store_again(current)
 
@@ -102,6 +103,14 @@ class Batches:
                     current = self._store_again(current)
                     raise Unsettled(f"rows of {self._table.name} change again and again while they are archived")
         return current
+
+    def _is_stored(self, archive: Archive) -> bool:
+        """Whether the store has the archive, as far as it tells us: if not, it is written again, and read back."""
+        try:
+            return self._store.holds(archive.key, archive.content)
+        except AccessRefused:
+            # So a store answers for what is not there when our key may not list.
+            return False
 
     def _spool(self, file: IO[bytes], these: sql.Composable, limit: int | None) -> _Read:
         """Read rows and what belongs to them into an archive in `file`. With a `limit` it may close before the rows end."""
