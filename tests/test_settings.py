@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from botocore.utils import is_valid_uri
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
@@ -172,6 +173,8 @@ class TestValues:
             ("CRON_SECRET", "a,b,c", "more than two values"),
             ("CRON_SECRET", "new,", "an empty value"),
             ("CRON_SECRET", "a\nb", "printable ASCII"),
+            ("CRON_SECRET", "seven77", "at least 8 characters"),
+            ("CRON_SECRET", "long-enough,short", "at least 8 characters"),
         ],
     )
     def test_malformed_ones_are_refused(self, variable: str, text: str, phrase: str) -> None:
@@ -191,6 +194,12 @@ class TestValues:
             ("RAID_PUB_ENDPOINT", "https://u:canary@raid.example.com", "a user name or password"),
             ("RAID_PUB_ENDPOINT", "https://raid.example.com/?key=", "a query or a fragment"),
             ("B2_ENDPOINT", "https://s3.example.com/bucket", "without a path"),
+            ("B2_ENDPOINT", "K004canaryCANARYcanary123456789", "a dot in its name, or a URL"),
+            ("B2_ENDPOINT", "canary/wJalrXUtnFEMI/K7MDENG", "without a path"),
+            ("B2_ENDPOINT", "https://canary_host.example.com", "a host's name of letters"),
+            ("B2_ENDPOINT", "-canary.example.com", "a host's name of letters"),
+            ("B2_BUCKET", "K004canaryCANARYcanary123456789", "looks like a key"),
+            ("B2_BUCKET", "canaryXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEYa", "looks like a key"),
             ("B2_BUCKET", "no spaces", "a bucket's name"),
             ("B2_REGION", "us west", "a region's name"),
         ],
@@ -200,6 +209,41 @@ class TestValues:
         assert line.startswith(f"{variable} ")
         assert phrase in line
         assert "canary" not in line
+
+    @pytest.mark.parametrize(
+        ("text", "url"),
+        [
+            ("localhost", "https://localhost"),
+            ("minio:9000", "https://minio:9000"),
+            ("http://minio", "http://minio"),
+            ("10.0.0.7:9000", "https://10.0.0.7:9000"),
+            ("http://[::1]:9000/", "http://[::1]:9000"),
+            ("s3.example.com.", "https://s3.example.com."),
+        ],
+    )
+    def test_endpoints_of_every_kind(self, text: str, url: str) -> None:
+        assert load_settings(EVERYTHING | {"B2_ENDPOINT": text}).b2_endpoint == url
+
+    @given(st.from_regex(r"\A(https?://)?[\[\]A-Za-z0-9._:%-]{1,70}\Z"))
+    def test_what_boto3_would_refuse_in_an_error_that_quotes_it_is_refused_before(self, text: str) -> None:
+        try:
+            endpoint = load_settings(EVERYTHING | {"B2_ENDPOINT": text}).b2_endpoint
+        except ConfigurationError:
+            return
+        assert endpoint is not None
+        assert is_valid_uri(endpoint)
+
+    @pytest.mark.parametrize("other", ["B2_APP_KEY", "B2_KEY_ID", "RAID_PUBLISHER_SECRET"])
+    @pytest.mark.parametrize("variable", ["B2_ENDPOINT", "CDN_BASE_URL", "RAID_PUB_ENDPOINT"])
+    def test_an_address_and_a_secret_that_were_swapped(self, variable: str, other: str) -> None:
+        swapped = EVERYTHING | {other: "K004canaryCANARYcanary123456789"}
+        swapped |= {variable: swapped[other], other: swapped[variable]}
+        lines = problems(swapped)
+        assert [line.split()[0] for line in lines] == [variable]
+        assert "canary" not in lines[0].lower()
+
+    def test_the_name_of_a_key_may_be_short(self) -> None:
+        assert load_settings(EVERYTHING | {"B2_KEY_ID": "minio"}).require_media().b2_key_id.first == "minio"
 
 
 class TestReport:

@@ -139,7 +139,7 @@ class Bench:
             },
             "DATABASE_URL": self.dsn,
             "RAID_PUB_ENDPOINT": f"http://127.0.0.1:{origin}/",
-            "RAID_PUBLISHER_SECRET": "secret",
+            "RAID_PUBLISHER_SECRET": "origin-secret",
             "B2_ENDPOINT": store["endpoint"],
             "B2_KEY_ID": store["key_id"],
             "B2_APP_KEY": store["app_key"],

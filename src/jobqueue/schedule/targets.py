@@ -107,7 +107,7 @@ def _open(entry: TargetEntry, environ: Mapping[str, str]) -> Target:
     if entry.secret_variable is not None:
         found = _require(entry, entry.secret_variable, "a-long-random-text", environ)
         try:
-            secret = Secret(found)
+            secret = Secret.read(found)
         except ValueError as error:
             raise ValueError(f"{entry.secret_variable} {error}; for example a-long-random-text") from None
         assert header is not None

@@ -16,6 +16,7 @@ from jobqueue.settings.database_url import DatabaseUrl
 from jobqueue.settings.environment_values import (
     Network,
     base_url,
+    bucket,
     endpoint,
     existing_file,
     flag,
@@ -28,7 +29,7 @@ from jobqueue.settings.environment_values import (
     size,
     whole,
 )
-from jobqueue.settings.secret import Secret
+from jobqueue.settings.secret import KeyName, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ class MediaSettings:
 
     raid_pub_endpoint: str
     raid_publisher_secret: Secret
-    b2_key_id: Secret
+    b2_key_id: KeyName
     b2_app_key: Secret
     b2_bucket: str
     b2_region: str
@@ -83,11 +84,11 @@ class Settings(BaseSettings):
     raid_pub_endpoint: Annotated[str | None, http_url(), Field(examples=["https://raid.example.com/files"])] = None
     raid_publisher_secret: Annotated[Secret | None, Field(examples=["a-long-random-text"])] = None
 
-    b2_key_id: Annotated[Secret | None, Field(examples=["004a1b2c3d4e5f60000000001"])] = None
+    b2_key_id: Annotated[KeyName | None, Field(examples=["004a1b2c3d4e5f60000000001"])] = None
     b2_app_key: Annotated[Secret | None, Field(examples=["K004xxxxxxxxxxxxxxxxxxxxxxxxxxx"])] = None
     b2_bucket: Annotated[
         str | None,
-        name(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9]", "a bucket's name: 3 to 63 letters, digits, dots or hyphens"),
+        bucket(),
         Field(examples=["app-media"]),
     ] = None
     b2_region: Annotated[
@@ -129,7 +130,7 @@ class Settings(BaseSettings):
     archive_before_delete: Annotated[bool, flag(), Field(examples=["true"])] = True
     archive_bucket: Annotated[
         str | None,
-        name(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9]", "a bucket's name: 3 to 63 letters, digits, dots or hyphens"),
+        bucket(),
         Field(examples=["app-archives"]),
     ] = None
 

@@ -6,7 +6,7 @@ No phrase quotes the text: a secret pasted into the wrong variable must not reac
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -14,6 +14,12 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BeforeValidator, ByteSize, TypeAdapter, ValidationError
 
 Network = IPv4Network | IPv6Network
+
+# What boto3 takes for a host: it quotes any other in its error.
+_HOST: Final = re.compile(r"(?=.{1,254}\Z)(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?")
+
+# Application keys of Backblaze B2, and secret access keys of Amazon.
+_KEY_SHAPE: Final = re.compile(r"K00[0-9][A-Za-z0-9+/]{27}|(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+/]{40}")
 
 _BYTES: Final = TypeAdapter(ByteSize)
 _FLAGS: Final = {
@@ -103,6 +109,20 @@ def name(pattern: str, what: str) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
+def bucket() -> BeforeValidator:
+    """Accept the name of a bucket, and nothing that has the shape of a key: a bucket's name is told in messages."""
+
+    def parse(value: Any) -> str:
+        text = str(value).strip()
+        if _KEY_SHAPE.fullmatch(text):
+            raise ValueError("must be a bucket's name, and looks like a key")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9]", text):
+            raise ValueError("must be a bucket's name: 3 to 63 letters, digits, dots or hyphens")
+        return text
+
+    return BeforeValidator(parse)
+
+
 def http_url() -> BeforeValidator:
     """Accept an http(s) URL that a query is appended to."""
 
@@ -126,14 +146,22 @@ def base_url() -> BeforeValidator:
 
 
 def endpoint() -> BeforeValidator:
-    """Accept a host, with or without port, which is then reached by https, or an http(s) URL without a path."""
+    """Accept a host, which is then reached by https, or an http(s) URL without a path.
+
+    A single word without a port is no host: it may be a key, and hosts are told in messages.
+    """
 
     def parse(value: Any) -> str:
-        text = str(value).strip().rstrip("/")
-        if "://" not in text:
-            text = f"https://{text}"
-        if _split_http(text).path:
+        given = str(value).strip().rstrip("/")
+        text = given if "://" in given else f"https://{given}"
+        parts = _split_http(text)
+        if parts.path:
             raise ValueError("must be a host or a URL without a path; the bucket has its own variable")
+        host = parts.hostname or ""
+        if not (_HOST.fullmatch(host) or _is_ipv6(host)):
+            raise ValueError("must have a host's name of letters, digits, dots and hyphens")
+        if text is not given and parts.port is None and not re.search("[.:]", host) and host != "localhost":
+            raise ValueError("must be a host with a dot in its name, or a URL")
         return text
 
     return BeforeValidator(parse)
@@ -176,6 +204,14 @@ def existing_file() -> BeforeValidator:
         return path
 
     return BeforeValidator(parse)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _split_http(text: str) -> SplitResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from pydantic_core import core_schema
 
@@ -19,6 +19,9 @@ class Secret:
 
     __slots__ = ("_accepted",)
 
+    SHORTEST: ClassVar[int] = 8
+    """Characters that each value must have at least. A shorter one is guessed, and found in ordinary words of a log."""
+
     def __init__(self, text: str) -> None:
         """Split `text` at its comma. Raises ValueError, without quoting the text, when it cannot be a secret."""
         values = tuple(value.strip() for value in text.split(","))
@@ -30,6 +33,14 @@ class Secret:
         if not all(value.isascii() and value.isprintable() for value in values):
             raise ValueError("must be printable ASCII")
         self._accepted = values
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The secret that somebody has set. Raises ValueError as the constructor does, and for one that is too short."""
+        secret = cls(text)
+        if min(map(len, secret.accepted)) < cls.SHORTEST:
+            raise ValueError(f"must have at least {cls.SHORTEST} characters")
+        return secret
 
     @property
     def first(self) -> str:
@@ -63,6 +74,14 @@ class Secret:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, cls) else cls(str(value)),
+            lambda value: value if isinstance(value, cls) else cls.read(str(value)),
             serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
         )
+
+
+class KeyName(Secret):
+    """The name of a key: no secret by itself, so that it may be short. It is kept out of all output like one."""
+
+    __slots__ = ()
+
+    SHORTEST: ClassVar[int] = 1
