@@ -98,10 +98,10 @@ class TestDefaults:
         environ = {
             "DATABASE_URL": "postgresql:///app",
             "BACKEND_URL": "https://b.example.com",
-            "WORKER_API_KEY": "canary",
+            "WORKER_API_KEY": "canary-key",
         }
         (target,) = open_targets(load_settings(environ), [], environ).values()
-        assert (target.name, target.header) == ("backend", ("Authorization", "users API-Key canary"))
+        assert (target.name, target.header) == ("backend", ("Authorization", "users API-Key canary-key"))
         assert open_targets(load_settings({"DATABASE_URL": "postgresql:///app"}), [], {}) == {}
 
     def test_a_secret_may_be_a_credential(self, write: Callable[[str], Path], tmp_path: Path) -> None:

@@ -152,8 +152,11 @@ class TestTheKey:
         assert host.rows("SELECT FROM notification_state") == []
 
     def test_both_values_are_good_while_it_is_rotated(self, name: str, site: Site, host: Host) -> None:
-        endpoints = Endpoints(site, host.dsn, None, "new,old")
-        assert [endpoints.call(name, f"bearer  {key} ").status for key in ("new", "old", "new,old")] == [200, 200, 401]
+        endpoints = Endpoints(site, host.dsn, None, "new-cron-key,old-cron-key")
+        assert [
+            endpoints.call(name, f"bearer  {key} ").status
+            for key in ("new-cron-key", "old-cron-key", "new-cron-key,old-cron-key")
+        ] == [200, 200, 401]
 
     def test_an_unset_one_lets_nobody_in(self, name: str, site: Site, host: Host) -> None:
         endpoints = Endpoints(site, host.dsn, None, "")
