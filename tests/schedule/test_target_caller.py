@@ -355,6 +355,17 @@ class TestSettings:
         with pytest.raises(Retry, match="instead of its settings"):
             posting.caller.settings()
 
+    def test_a_kept_connection_that_was_closed_is_replaced(self, posting: Posting) -> None:
+        good = reply(200, b'{"enableJobs": true}')
+        posting.server.script(good, reset, good, reset)
+        assert posting.caller.settings() == posting.caller.settings()
+        assert len(posting.server.requests) == 3
+        posting.server.script(reset)
+        posting.caller.close()
+        with pytest.raises(Retry, match="broke the connection"):
+            posting.caller.settings()
+        assert len(posting.server.requests) == 1
+
     def test_a_refusal_names_the_variable(self, posting: Posting) -> None:
         posting.server.script(reply(401))
         with pytest.raises(Permanent, match="WORKER_API_KEY"):

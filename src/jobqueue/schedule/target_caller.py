@@ -173,7 +173,6 @@ class Caller:
             if time.monotonic() > deadline:
                 raise _TooSlow
 
-        sent_body = body
         sent = {"User-Agent": f"jobqueue/{__version__}", "Accept": "application/json", **headers}
         if body is not None:
             sent["Content-Type"] = "application/json"
@@ -184,16 +183,16 @@ class Caller:
                 # A redirect may lead to another server, which would get the secret too.
                 response = replacing_stale(
                     lambda: self._pool.request(
-                        method, url, body=sent_body, headers=sent, redirect=False, preload_content=False
+                        method, url, body=body, headers=sent, redirect=False, preload_content=False
                     )
                 )
                 with response:
-                    body = b""
+                    answer = b""
                     # A reader of an answer that comes in drips never waits: the time is checked between the drips too.
-                    while len(body) < _MOST_BYTES and (piece := response.read1(_MOST_BYTES - len(body))):
+                    while len(answer) < _MOST_BYTES and (piece := response.read1(_MOST_BYTES - len(answer))):
                         waiting()
-                        body += piece
-                    return response, body
+                        answer += piece
+                    return response, answer
         except _TooSlow:
             raise Retry(f"{_peer(target)} did not answer within {seconds:g} s") from None
         except HTTPError as error:
