@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.support.host import migrated, shared_database
 from tests.support.s3 import Bucket
+from tests.support.servers import make_server, refuse_compiled
 
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.leash import reachable_folder, unprivileged_user
 from jobqueue.demo.object_store import ObjectStore
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.host import Host
+
+    from jobqueue.demo.embedded_postgres import Postgres
 
 _numbers = itertools.count(1)
 
@@ -49,9 +51,9 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(server_folder: Path) -> Iterator[Postgres]:
     """The session's PostgreSQL server. Shared: a test that stops or restarts one starts its own."""
-    # Databases come and go here by the hundred, and each costs a checkpoint; durability is tested on servers of their own.
-    with Postgres(server_folder / "postgres", settings={"fsync": "off", "full_page_writes": "off"}) as server:
+    with make_server(server_folder / "postgres") as server:
         yield server
+        refuse_compiled(server)
 
 
 @pytest.fixture(scope="session")

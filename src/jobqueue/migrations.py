@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
-from psycopg import IsolationLevel, errors, sql
+from psycopg import errors, sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from jobqueue.database_session import connect
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ _LOCK = 0x6A6F6271_75657565  # "jobqueue"
 _LOCK_TIMEOUT_MS = 3_000
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE = 0.5
-
-# A role's own limits are meant for its queries: completing a large table takes what it takes, and so may whoever is ahead.
-_LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-_LIMITS_17 = (*_LIMITS, "transaction_timeout")
 
 # Asking for it takes the right to create schemas, even where it is there already: somebody who has that right may have made it.
 _SCHEMA = "CREATE SCHEMA IF NOT EXISTS jobqueue;"
@@ -185,7 +182,7 @@ def pending(conninfo: str) -> list[Migration]:
 
     Raises MigrationError when its history does not fit this version, psycopg.OperationalError when it cannot be reached.
     """
-    with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
+    with connect(conninfo, "migrate") as connection:
         return _check(load(), _applied(connection))
 
 
@@ -248,11 +245,7 @@ def _told(error: psycopg.Error) -> str:
 
 
 def _apply_now(conninfo: str, migration: Migration) -> bool:
-    with psycopg.connect(conninfo, prepare_threshold=None) as connection:
-        # What whoever was ahead has applied must be seen, whatever the database's default is.
-        connection.isolation_level = IsolationLevel.READ_COMMITTED
-        limits = _LIMITS_17 if connection.info.server_version >= 170_000 else _LIMITS
-        connection.execute("".join(f"SET LOCAL {limit} = 0;" for limit in limits).encode())
+    with connect(conninfo, "migrate", autocommit=False) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if migration not in _check(load(), _applied(connection)):
             return False

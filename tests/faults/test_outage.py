@@ -14,9 +14,9 @@ from tests.support.daemon import worker_environment
 from tests.support.host import Host
 from tests.support.jpeg import picture
 from tests.support.origin import SteadyOrigin
+from tests.support.servers import make_server
 from tests.support.waiting import eventually
 
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import Launch
     from tests.support.s3 import Bucket
+
+    from jobqueue.demo.embedded_postgres import Postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -35,7 +37,7 @@ OUTAGE_SECONDS = 20.0
 @pytest.fixture
 def postgres(server_folder: Path) -> Iterator[Postgres]:
     """A server of the test's own, which may crash."""
-    with Postgres(server_folder / "outage") as postgres:
+    with make_server(server_folder / "outage", careless=False) as postgres:
         migrate(postgres.dsn)
         yield postgres
 

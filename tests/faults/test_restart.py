@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.ledger import Ledger, runs
+from tests.support.servers import make_server
 from tests.support.waiting import eventually
 
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.migrations import migrate
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TIMES = 2
 
 
 def test_jobs_survive_crashes_of_the_database(server_folder: Path, launch: Launch) -> None:
-    with Postgres(server_folder / "crashed") as postgres:
+    with make_server(server_folder / "crashed", careless=False) as postgres:
         migrate(postgres.dsn)
         with Ledger(postgres.dsn) as ledger:
             jobs = [job for how in ("commit", "write", "return") for job in ledger.insert(how, 50, seconds=0.05)]

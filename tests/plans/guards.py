@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.plans.helpers import Scene
     from tests.plans.plan import Plan
 
+# PostgreSQL's jit_above_cost.
+JIT_ABOVE_COST = 100_000
+
 # Long enough that a lease taken and undone by one test is never among those that another finds run out.
 _CLAIM: dict[str, Any] = {"token": uuid4(), "worker": "w", "lease": 1e6}
 _LANES: dict[str, Any] = {"priorities": [6, 5, 4], "floors": [0, 0, 0]}
@@ -83,11 +86,18 @@ class Guard:
 
     def check(self, plan: Plan) -> None:
         """Raises AssertionError, with the plan, when it costs more than it may."""
+        check_cost(plan)
         assert plan.changed == self.rows, str(plan)
         assert self.may_sort or not plan.sorts, str(plan)
         assert self.any_way or not plan.scans, str(plan)
         assert self.any_way or "host_index" not in plan.indexes, str(plan)
         assert plan.pages <= self.pages + self.per_row * self.rows, str(plan)
+
+
+def check_cost(plan: Plan) -> None:
+    """Raises AssertionError when a server as it is distributed would compile the statement."""
+    assert plan.cost < JIT_ABOVE_COST, f"costs {plan.cost:g}{plan}"
+    assert not plan.compiled, str(plan)
 
 
 def _claim(rows: int, note: str = "", *, limit: int | None = None, pages: int = 100, **lanes: list[int]) -> Guard:

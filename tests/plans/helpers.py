@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 from tests.plans.plan import Plan
+from tests.support.servers import BULK
 
 from jobqueue.admin.selection import render_statement
 from jobqueue.kernel.database.link import BY_INDEX, Link
@@ -55,6 +56,32 @@ _LONGEST = 4_000
 _FEW = 5_000
 
 
+# The first version that restores statistics by functions.
+_RESTORES = 180_000
+
+_STATISTICS = ("name", "nulls", "width", "distinct", "common", "frequencies", "bounds", "correlation")
+
+# Of a column: the kinds are its most common values (1, with =), a histogram of the others (2, with <), and how far its order is
+# that of the table (3, with <).
+_STATISTIC = b"""
+INSERT INTO pg_statistic
+SELECT a.attrelid, a.attnum, false, %(nulls)s::real, %(width)s::int, %(distinct)s::real,
+       (%(common)s::text IS NOT NULL)::int, 2 * (%(bounds)s::text IS NOT NULL)::int, 3 * (%(correlation)s::real IS NOT NULL)::int, 0, 0,
+       eq.oid, lt.oid, lt.oid, 0, 0, a.attcollation, a.attcollation, a.attcollation, 0, 0,
+       %(frequencies)s::real[], NULL, ARRAY[%(correlation)s::real], NULL, NULL,
+       CASE WHEN %(common)s::text IS NOT NULL THEN array_in(textout(%(common)s::text), a.atttypid, a.atttypmod) END,
+       CASE WHEN %(bounds)s::text IS NOT NULL THEN array_in(textout(%(bounds)s::text), a.atttypid, a.atttypmod) END, NULL, NULL, NULL
+FROM pg_attribute AS a
+JOIN pg_opclass AS class ON class.opcintype = CASE WHEN a.atttypid = 'varchar'::regtype THEN 'text'::regtype ELSE a.atttypid END
+    AND class.opcdefault AND class.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')
+JOIN pg_amop AS eqop ON eqop.amopfamily = class.opcfamily AND eqop.amoplefttype = class.opcintype
+    AND eqop.amoprighttype = class.opcintype AND eqop.amopstrategy = 3
+JOIN pg_amop AS ltop ON ltop.amopfamily = class.opcfamily AND ltop.amoplefttype = class.opcintype
+    AND ltop.amoprighttype = class.opcintype AND ltop.amopstrategy = 1
+JOIN pg_operator AS eq ON eq.oid = eqop.amopopr
+JOIN pg_operator AS lt ON lt.oid = ltop.amopopr
+WHERE a.attrelid = 'jobs'::regclass AND a.attname = %(name)s"""
+
 # What lies outside the queue's own hands: an index of the host's on these columns (or none), and when the table was analyzed.
 View = tuple[str | None, str]
 
@@ -85,7 +112,8 @@ class Beliefs:
                 ORDER BY c.relname"""
         ).fetchall()
         columns = connection.execute(
-            b"""SELECT attname, null_frac, avg_width, n_distinct, most_common_vals::text, most_common_freqs,
+            BULK.encode()
+            + b"""SELECT attname, null_frac, avg_width, n_distinct, most_common_vals::text, most_common_freqs,
                        histogram_bounds::text, correlation
                 FROM pg_stats WHERE schemaname = 'public' AND tablename = 'jobs'
                 ORDER BY attname"""
@@ -99,6 +127,13 @@ class Beliefs:
 
     def write(self, connection: Connection) -> None:
         """Make the planner believe this, and nothing besides."""
+        if connection.info.server_version >= _RESTORES:
+            self._restore(connection)
+        else:
+            self._overwrite(connection)
+        assert Beliefs.read(connection) == self
+
+    def _restore(self, connection: Connection) -> None:
         connection.execute(
             b"""SELECT pg_clear_attribute_stats('public', 'jobs', attname, false) FROM pg_attribute
                 WHERE attrelid = 'jobs'::regclass AND attnum > 0 AND NOT attisdropped"""
@@ -117,7 +152,17 @@ class Beliefs:
                         'histogram_bounds', %s::text, 'correlation', %s::real)""",
                 self.columns,
             )
-        assert Beliefs.read(connection) == self
+
+    def _overwrite(self, connection: Connection) -> None:
+        """The same by the catalogue's own tables, of a server that has no functions for it."""
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(
+                b"""UPDATE pg_class SET relpages = %(pages)s, reltuples = %(rows)s, relallvisible = %(visible)s
+                    WHERE relname = %(name)s AND relnamespace = 'public'::regnamespace""",
+                [dict(zip(("name", "pages", "rows", "visible"), relation, strict=True)) for relation in self.relations],
+            )
+            cursor.execute(b"DELETE FROM pg_statistic WHERE starelid = 'jobs'::regclass")
+            cursor.executemany(_STATISTIC, [dict(zip(_STATISTICS, column, strict=True)) for column in self.columns])
 
 
 @dataclass
@@ -174,7 +219,8 @@ class Scene:
             self.connection.execute(f"SET LOCAL statement_timeout = {_LONGEST}".encode())
             self.connection.execute(b"SET LOCAL plan_cache_mode = force_generic_plan")
             rows = self.connection.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON, TIMING OFF) " + query, params)
-            return Plan(rows.fetchall()[0][0][0]["Plan"])
+            explained = rows.fetchall()[0][0][0]
+            return Plan(explained["Plan"], compiled="JIT" in explained)
 
     @contextmanager
     def by_index(self) -> Iterator[None]:
@@ -216,7 +262,7 @@ class Scene:
             for kind, rows in content.items():
                 columns, values = _KINDS[kind]
                 self.connection.execute(
-                    f"INSERT INTO jobs (kind, {columns}) SELECT 'x', {values} FROM generate_series(1, {rows}) AS n".encode()
+                    f"{BULK}INSERT INTO jobs (kind, {columns}) SELECT 'x', {values} FROM generate_series(1, {rows}) AS n".encode()
                 )
 
     def add_from_elsewhere(self, **content: int) -> None:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 class Plan:
     """A plan that ran."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
+    def __init__(self, root: dict[str, Any], *, compiled: bool = False) -> None:
         self.root = root
+        self.compiled = compiled
         self.nodes = list(self._walk(root))
 
     def _walk(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -36,6 +37,16 @@ class Plan:
     def pages(self) -> int:
         """Pages touched; one that is touched twice counts twice."""
         return _pages(self.root)
+
+    @property
+    def cost(self) -> float:
+        """What the planner thinks of it."""
+        return float(self.root["Total Cost"])
+
+    @property
+    def disabled(self) -> list[str]:
+        """Ways that the session forbids and the planner found no other for: up to 17 each costs 1e10, since then it is told."""
+        return [str(node["Node Type"]) for node in self.nodes if node.get("Disabled")]
 
     @property
     def changed(self) -> int:

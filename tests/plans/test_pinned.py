@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from tests.plans.helpers import Scene, empty_scene
+from tests.support.servers import BULK
 
 from jobqueue.kernel.claiming.lanes import Lanes
 from jobqueue.kernel.database.link import Link
@@ -44,16 +45,16 @@ def pinned(postgres: Postgres) -> Iterator[Scene]:
         done = f"position < {first + DONE}"
         with found.without_triggers():
             found.connection.execute(
-                b"UPDATE jobs SET position = nextval('jobqueue.position') WHERE status = 'pending' AND position IS NULL"
+                f"{BULK}UPDATE jobs SET position = nextval('jobqueue.position') WHERE status = 'pending' AND position IS NULL".encode()
             )
             # As a claim does; half of these leases would have run out by now.
             found.connection.execute(
-                f"""UPDATE jobs SET status = 'processing', lease_token = gen_random_uuid(), locked_by = 'w',
+                f"""{BULK}UPDATE jobs SET status = 'processing', lease_token = gen_random_uuid(), locked_by = 'w',
                        lease_expires_at = now() + (position - {first + DONE // 2}) * interval '1 ms'
                     WHERE {done}""".encode()
             )
             found.connection.execute(
-                f"UPDATE jobs SET status = 'completed', lease_expires_at = NULL, completed_at = now() WHERE {done}".encode()
+                f"{BULK}UPDATE jobs SET status = 'completed', lease_expires_at = NULL, completed_at = now() WHERE {done}".encode()
             )
         yield found
 

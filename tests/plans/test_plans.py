@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from tests.plans.guards import GUARDS, Guard
+from tests.plans.guards import GUARDS, Guard, check_cost
 from tests.plans.helpers import Scene, View, Volume, empty_scene, scene
 
 if TYPE_CHECKING:
@@ -46,6 +46,15 @@ def view(request: pytest.FixtureRequest, small: Scene) -> Iterator[View]:
 @pytest.mark.parametrize("guard", GUARDS, ids=str)
 def test_pages_for_each_row_are_bounded(small: Scene, view: View, guard: Guard, generic: bool) -> None:
     guard.check(guard.run(small, generic=generic))
+
+
+@pytest.mark.parametrize("guard", [guard for guard in GUARDS if not guard.may_sort], ids=str)
+def test_no_way_that_a_workers_session_forbids_is_the_only_one(small: Scene, guard: Guard) -> None:
+    """It would be taken for so costly that a server as it is distributed compiles the statement each time."""
+    with small.by_index(), small.seen(None, "now"):
+        plan = guard.run(small, generic=True)
+    check_cost(plan)
+    assert not plan.disabled, str(plan)
 
 
 _CLAIM: dict[str, Any] = {

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.schedule.helpers import Rig, every_second
 from tests.support.http_server import FaultyServer, reply
+from tests.support.servers import make_server
 from tests.support.waiting import Stopwatch, eventually
 
 from jobqueue import migrations
-from jobqueue.demo.embedded_postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.daemon import DaemonProcess
+
+    from jobqueue.demo.embedded_postgres import Postgres
 
 EVERY_SECOND = """
 [schedules.strict]
@@ -41,7 +43,7 @@ kind = "heartbeat"
 @pytest.fixture
 def own_postgres(server_folder: Path) -> Iterator[Postgres]:
     """A server that this test may stop."""
-    with Postgres(server_folder / "fleet") as server:
+    with make_server(server_folder / "fleet", careless=False) as server:
         yield server
 
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
-from psycopg import IsolationLevel
 
 from jobqueue.artifacts.artifact_plan import PREFIX
+from jobqueue.database_session import connect
 from jobqueue.errors import JobError, Snooze
 from jobqueue.observe.logging import get_logger
 from jobqueue.storage.multipart import abort, unfinished
@@ -168,7 +168,7 @@ class Sweeper:
     """Removes what artifacts that are over left at the store. Its thread is its own, for the store may be slow."""
 
     def __init__(self, conninfo: str, objects: Objects) -> None:
-        self._conninfo = psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:sweep")
+        self._conninfo = conninfo
         self._objects = objects
         self._thread: threading.Thread | None = None
         self._listed_at = datetime.min.replace(tzinfo=UTC)
@@ -184,9 +184,7 @@ class Sweeper:
 
         Raises psycopg.Error and as `Objects` does.
         """
-        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # After waiting for the lock of a key we must see what others noted meanwhile, whatever the default is.
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connect(self._conninfo, "sweep") as connection:
             count = self._sweep_rows(connection)
             now = datetime.now(UTC)
             if now - self._listed_at >= _LIST_EVERY:

@@ -20,20 +20,12 @@ if TYPE_CHECKING:
 def open_database(settings: Settings | None = None) -> Iterator[Connection]:
     """Connect to DATABASE_URL for the length of the block. Nothing is prepared, so a transaction pooler will do.
 
-    Transactions are READ COMMITTED, whatever the database's default is: a statement after a lock sees what holds then.
-
     Raises ConfigurationError, and psycopg.OperationalError when the database cannot be reached.
     """
-    import psycopg
-    from psycopg.conninfo import make_conninfo
-
+    from jobqueue.database_session import connect
     from jobqueue.settings import load_settings
 
-    conninfo = (settings or load_settings()).conninfo
-    connection = psycopg.connect(
-        make_conninfo(conninfo, application_name="jobqueue:cli"), autocommit=True, prepare_threshold=None
-    )
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection = connect((settings or load_settings()).conninfo, "cli")
     try:
         yield connection
     finally:

@@ -14,6 +14,7 @@ import psycopg
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from jobqueue.database_session import connect
 from jobqueue.demo import demo_artifact, demo_sources
 from jobqueue.demo.demo_host import Host, ended
 from jobqueue.demo.demo_results import Result, gather
@@ -79,7 +80,7 @@ def _run(folder: Path | None, found: list[DemoSource] | None, console: Console, 
         console.print(f"PostgreSQL, object store, origin and CDN started in {time.monotonic() - began:.1f} s")
         with WorkerProcess(stack) as worker:
             found = _prepare(stack, worker, found, console)
-            with psycopg.connect(stack.postgres.dsn, autocommit=True) as connection:
+            with connect(stack.postgres.dsn, "demo") as connection:
                 host = Host(connection)
                 results, seconds = _publish(host, found, worker, console)
                 _show(results, seconds, console)

@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-import psycopg
 from psycopg import sql
 
+from jobqueue.database_session import connect
 from jobqueue.demo.launch import HOST, launch
 from jobqueue.demo.leash import Leash, ServerError, can_run, identity, reachable_folder, unprivileged_user
 
@@ -34,10 +34,11 @@ _READY_LINE = (
     7  # of postmaster.pid: pid, data directory, start time, port, socket directory, host, shared memory, state
 )
 
+# Where it can be reached, and nowhere else.
+_PLACE = {"listen_addresses": HOST, "unix_socket_directories": ""}
+
 # Durable as in production (fsync and synchronous_commit stay on), small in memory and in processes.
 _SETTINGS = {
-    "listen_addresses": HOST,
-    "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
@@ -45,7 +46,6 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "io_method": "sync",
-    "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "scram_iterations": "1",  # the password is 128 random bits: stretching it only slows every connection down
@@ -77,17 +77,23 @@ class Postgres:
     `directory` is made when missing and must not hold another server's data. For root the server runs as `nobody`; when
     `nobody` cannot reach `directory`, the data lie in a temporary directory, which `close` removes. The port and the
     password stay the same over `stop` and `start`. The server ends with this process, whatever ends it.
+
+    `programs` is the folder with `initdb` and `postgres` of another PostgreSQL than the package's. That one runs as it was
+    distributed: nothing but its place and `settings` is set.
     """
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, settings: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
         self._directory = directory.absolute()
-        self._settings = {**_SETTINGS, **(settings or {})}
+        self._embedded = programs is None
+        self._settings = {**_PLACE, **(_SETTINGS if self._embedded else {}), **(settings or {})}
         self._password = secrets.token_urlsafe(16)
         self._port: int | None = None
         self._process: Leash | None = None
         self._home: Path | None = None
         self._user = unprivileged_user()
-        self._bin = install_prefix() / "bin"
+        self._bin = install_prefix() / "bin" if programs is None else programs
 
     @property
     def log(self) -> Path:
@@ -173,7 +179,7 @@ class Postgres:
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _execute(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with connect(self.dsn, "demo") as connection:
             connection.execute(statement)
 
     def _data(self) -> Path:
@@ -233,7 +239,7 @@ class Postgres:
 
     def _bring_programs(self, home: Path) -> Path:
         """Link or copy the programs and their libraries under `home`, laid out as in the package: their paths are relative."""
-        prefix = install_prefix()
+        prefix = self._bin.parent
         package, copy = prefix.parent, home / "programs"
         libraries = package.with_name(f"{package.name}.libs")
         for source in (prefix, libraries):
@@ -252,8 +258,12 @@ class Postgres:
     def _initdb(self, data: Path, password_file: Path) -> None:
         """Run initdb, without syncing to disk: there are no data yet that could be lost."""
         arguments = ["-D", str(data), "--username", _SUPERUSER, "--pwfile", str(password_file), "--auth=scram-sha-256"]
-        arguments += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        arguments += ["--no-sync", "--no-instructions", "-c", "scram_iterations=1"]
+        arguments += ["--encoding=UTF8", "--no-sync", "--no-instructions"]
+        if self._embedded:
+            arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+            arguments += ["-c", "scram_iterations=1"]
+        else:
+            arguments += ["--locale=C.UTF-8"]
         with self.log.open("ab") as log:
             done = subprocess.run(  # noqa: S603 - no shell, our own arguments
                 [str(self._bin / "initdb"), *arguments],

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import psycopg
-from psycopg import IsolationLevel
-from psycopg.conninfo import make_conninfo
+from jobqueue.database_session import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
+    import psycopg
 
     Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -24,13 +24,11 @@ PATIENCE: Final = 0.5
 """Seconds that a statement waits for somebody's lock: less than the server waits before it looks for a deadlock and ends one of
 the two, which might be the other."""
 
-# Local to the transaction: a pooled connection keeps nothing of it. The first five settings decide how values are written: the
-# same row must be the same text whatever the role's or the database's own settings are. The last decide how rows are found: a
-# batch by indexes, even where the statistics are of yesterday and a hash over the whole table looks cheaper.
+# Local to the transaction: nothing is left behind on a pooled connection. The first makes the same row the same text wherever
+# its times are read. The last decide how rows are found: those of one batch by indexes, even where the statistics are of
+# yesterday and a hash over the whole table looks cheaper.
 _SETTINGS: Final = b"""
-SELECT set_config('TimeZone', 'UTC', true), set_config('IntervalStyle', 'postgres', true),
-       set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true),
-       set_config('DateStyle', 'ISO, YMD', true),
+SELECT set_config('TimeZone', 'UTC', true),
        set_config('statement_timeout', %(limit)s, true), set_config('idle_in_transaction_session_timeout', %(limit)s, true),
        set_config('lock_timeout', %(patience)s, true), set_config('max_parallel_workers_per_gather', '0', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
@@ -41,16 +39,12 @@ class Session:
     """One connection, open while it is entered. Entering raises psycopg.OperationalError when the server cannot be reached."""
 
     def __init__(self, conninfo: str) -> None:
-        self._conninfo = make_conninfo(
-            conninfo, application_name="jobqueue:archival", connect_timeout=str(_CONNECT_SECONDS)
-        )
+        self._conninfo = conninfo
         self._connection: Connection | None = None
         self._depth = 0
 
     def __enter__(self) -> Self:
-        self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        # Rows are locked and then read as they are then, whatever the database's default is.
-        self._connection.isolation_level = IsolationLevel.READ_COMMITTED
+        self._connection = connect(self._conninfo, "archival", connect_timeout=_CONNECT_SECONDS)
         return self
 
     def __exit__(

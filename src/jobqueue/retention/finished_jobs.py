@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
-from psycopg import IsolationLevel, sql
-from psycopg.conninfo import make_conninfo
+from psycopg import sql
 
 from jobqueue.admin.inspector import list_queues
 from jobqueue.admin.repair import PURGE, Repair
 from jobqueue.admin.selection import Selection
+from jobqueue.database_session import connect
 from jobqueue.errors import Permanent
 from jobqueue.kernel.database.statements import STATES
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
+    import psycopg
+
     from jobqueue.kernel import Context, Job
 
 log = get_logger(__name__)
@@ -51,7 +52,7 @@ class FinishedJobs:
     """
 
     def __init__(self, conninfo: str, days: int) -> None:
-        self._conninfo = make_conninfo(conninfo, application_name="jobqueue:retention")
+        self._conninfo = conninfo
         self._age = timedelta(days=days)
 
     def run(self, job: Job, context: Context) -> None:
@@ -64,9 +65,7 @@ class FinishedJobs:
         if unknown := [state for state in states if state not in PURGE.allowed]:
             raise Permanent(f"the payload's states hold {unknown[0]!r}, which is none of {', '.join(PURGE.allowed)}")
         meant = tuple(state for state in STATES if state in states)
-        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # Jobs are locked and then read as they are then, whatever the database's default is.
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connect(self._conninfo, "retention") as connection:
             for queue in list_queues(connection):
                 if queue.name in keep:
                     continue

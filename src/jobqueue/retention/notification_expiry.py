@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import psycopg
-from psycopg import IsolationLevel
-from psycopg.conninfo import make_conninfo
-
+from jobqueue.database_session import connect
 from jobqueue.kernel.database.limited import fetch
 from jobqueue.observe.logging import get_logger
 
@@ -62,9 +59,7 @@ class NotificationExpiry:
     """Expires notifications in batches of `batch_size`. Safe to run from several threads and processes at once."""
 
     def __init__(self, conninfo: str, batch_size: int) -> None:
-        self._conninfo = make_conninfo(
-            conninfo, application_name="jobqueue:expiry", connect_timeout=str(_CONNECT_SECONDS)
-        )
+        self._conninfo = conninfo
         self._batch = min(batch_size, _MOST)
 
     def run(self, proceed: Callable[[], bool], done: Expired | None = None) -> Expired:
@@ -75,9 +70,7 @@ class NotificationExpiry:
         """
         done = Expired() if done is None else done
         after: tuple[str | None, Any] = (None, None)
-        with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-            # States that others change meanwhile are read again, and fail no batch, whatever the database's default is.
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connect(self._conninfo, "expiry", connect_timeout=_CONNECT_SECONDS) as connection:
             while True:
                 if not proceed():
                     done.more = True

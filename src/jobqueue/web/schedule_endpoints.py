@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anyio.to_thread
 import psycopg
 from anyio import CapacityLimiter
-from psycopg import IsolationLevel
-from psycopg.conninfo import make_conninfo
 from starlette.routing import Route
 from tenacity import Retrying, retry_if_result, stop_after_attempt
 
+from jobqueue.database_session import connect
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule.schedule_rules import previous
 from jobqueue.schedule.schedules_file import NAME
@@ -82,9 +81,7 @@ class _Endpoints:
     def __init__(self, settings: Settings, kinds: Kinds) -> None:
         self._key = expected(settings.cron_job_api_key)
         self._secret = settings.worker_webhook_secret
-        self._conninfo = make_conninfo(
-            settings.conninfo, application_name="jobqueue:http", connect_timeout=str(_SECONDS)
-        )
+        self._conninfo = settings.conninfo
         self._kinds = kinds
         self._threads = CapacityLimiter(_CALLS)
 
@@ -156,9 +153,7 @@ class _Endpoints:
     async def _in_thread(self, work: Callable[[Schedules], Said]) -> Said:
         def run() -> Said:
             try:
-                with psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None) as connection:
-                    # A call that waited for another must see its tick, whatever the database's default is.
-                    connection.isolation_level = IsolationLevel.READ_COMMITTED
+                with connect(self._conninfo, "http", connect_timeout=_SECONDS) as connection:
                     return work(Schedules(_Connection(connection)))
             except psycopg.OperationalError as error:
                 log.warning("http_database_away", error=str(error).strip())

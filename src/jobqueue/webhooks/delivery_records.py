@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import IsolationLevel
 
+from jobqueue.database_session import connect
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ def cancel(link: Link) -> None:
 def tally_last(conninfo: str) -> None:
     """Add up the attempts that this process recorded last. When the database is away, another process does so later."""
     try:
-        with psycopg.connect(conninfo, connect_timeout=2, prepare_threshold=None) as connection:
-            # The statement must see what another process has just added up, whatever the database's default is.
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connect(conninfo, "tally", autocommit=False, connect_timeout=2) as connection:
             connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(_LAST_SECONDS * 1000))])
             connection.execute(b"SELECT jobqueue.tally_webhooks(%s)", [MOST_FAILURES])
     except psycopg.Error as error:

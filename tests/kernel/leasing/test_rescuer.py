@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 from tests.kernel.helpers import Rig
+from tests.support.servers import make_server
 from tests.support.waiting import eventually
 
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.kernel import Chore, Queue
 from jobqueue.kernel.database.rows import LaneFloors
 from jobqueue.migrations import migrate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.kernel import Job
     from jobqueue.kernel.database.link import Link
 
@@ -203,7 +204,7 @@ def test_the_queue_is_measured(rig: Rig) -> None:
 @pytest.fixture
 def restarted(server_folder: Path) -> Iterator[Postgres]:
     """A server of the test's own: it is stopped and started."""
-    with Postgres(server_folder / "restarted") as server:
+    with make_server(server_folder / "restarted", careless=False) as server:
         migrate(server.dsn)
         yield server
 

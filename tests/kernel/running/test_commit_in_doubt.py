@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.support.servers import make_server
 
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[An
 def test_the_id_of_a_transaction_says_nothing_after_a_crash(
     server_folder: Path, mode: StopMode, ending: str | None
 ) -> None:
-    with Postgres(server_folder / mode) as postgres:
+    with make_server(server_folder / mode, careless=False) as postgres:
         dsn = postgres.create_database("doubted")
         with psycopg.connect(dsn) as connection:
             in_doubt = CommitInDoubt(connection)

@@ -145,3 +145,13 @@ def test_a_row_that_somebody_holds_locked_is_waited_for_although_the_session_has
     getattr(held.context, act)(effect)
     assert held.effects == 1
     assert len(begun) >= 3
+
+
+def test_a_table_that_its_host_alters_costs_a_handler_nothing(held: Held) -> None:
+    """What was prepared before would be refused: "cached plan must not change result type"."""
+    held.rig.sql.execute(b"CREATE TABLE things (id int, word text)")
+    held.rig.sql.execute(b"INSERT INTO things VALUES (1, 'a')")
+    for _ in range(10):
+        assert held.context.read("SELECT * FROM things WHERE id::text = %(id)s", {"id": "1"}) == [(1, "a")]
+    held.rig.sql.execute(b"ALTER TABLE things ALTER COLUMN id TYPE bigint, ALTER COLUMN word TYPE varchar(9)")
+    assert held.context.read("SELECT * FROM things WHERE id::text = %(id)s", {"id": "1"}) == [(1, "a")]

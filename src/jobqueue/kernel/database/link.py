@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import IsolationLevel, errors
+from psycopg import errors
 from psycopg.adapt import Loader
 
+from jobqueue.database_session import DatabaseSession, named
 from jobqueue.kernel.database.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -25,19 +26,6 @@ LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 
 
-def forbid_prepared_behind_pooler(connection: psycopg.Connection[Any]) -> None:
-    """Switch prepared statements off on a new connection that leads to a pooler, and leave no transaction open.
-
-    A pooler invents the process id that it answers with at the start, and statements reach another process. Behind it the
-    name of a prepared statement may mean what another client prepared: the wrong statement would run, without an error.
-    """
-    answering = connection.execute("SELECT pg_backend_pid()").fetchone()
-    if answering != (connection.info.backend_pid,):
-        connection.prepare_threshold = None
-    if not connection.autocommit:
-        connection.rollback()
-
-
 def cut(connection: psycopg.Connection[Any]) -> None:
     """Shut the connection's socket down, so that the thread that waits for its answer stops waiting. For another thread."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
@@ -47,14 +35,6 @@ def cut(connection: psycopg.Connection[Any]) -> None:
 # The kernel's statements take rows by an index, in its order. While a table is small the planner would rather read and sort all
 # of it, and would keep that plan until somebody analyzes the table when it has become large.
 BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
-
-# A statement of ours may wait for a lock and then look at what its holder did, in a trigger or a function. It relies on READ
-# COMMITTED; a role or a database may have another default.
-_DEFAULT_ISOLATION = b"SELECT current_setting('default_transaction_isolation')"
-_READ_COMMITTED = (
-    b"SELECT set_config('default_transaction_isolation', 'read committed', false)"
-    b" WHERE current_setting('default_transaction_isolation') <> 'read committed'"
-)
 
 
 class _Jsonb(Loader):
@@ -69,7 +49,7 @@ class _Jsonb(Loader):
 class Link:
     """An autocommit connection without session state, for one thread. `name` shows as its application_name.
 
-    Every statement is a READ COMMITTED transaction, whatever the database's default is.
+    Every statement is a READ COMMITTED transaction with the settings of a DatabaseSession, whatever the database's own are.
 
     `prepare` is off behind a transaction pooler. `by_index` is for statements that find their rows by an index: it keeps the
     planner from other ways, where the session is ours. `cut_if_stuck` cuts the socket when a statement gets no answer for
@@ -79,24 +59,19 @@ class Link:
     def __init__(
         self, conninfo: str, name: str, *, prepare: bool = True, by_index: bool = False, timeout: float = 30.0
     ) -> None:
-        self._conninfo = psycopg.conninfo.make_conninfo(
-            conninfo, application_name=f"jobqueue:{name}", client_encoding="utf8"
-        )
+        self._conninfo = named(conninfo, name)
         self._prepare = prepare
         self._by_index = by_index
         self._timeout = timeout
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: DatabaseSession | None = None
         self._prepared: Prepared | None = None
-        self._begins = False
         self._busy_since: float | None = None
         self.opened = 0
 
-    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def connection(self) -> DatabaseSession:
         """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
         if self._connection is None or self._connection.closed:
-            connection = psycopg.connect(
-                self._conninfo, autocommit=True, prepare_threshold=1 if self._prepare else None
-            )
+            connection = DatabaseSession.open(self._conninfo, prepare_threshold=1)
             connection.adapters.register_loader("jsonb", _Jsonb)
             # A connection can fall silent before its first answer: watch it from here on.
             self._connection, self._busy_since = connection, time.monotonic()
@@ -110,19 +85,13 @@ class Link:
             self.opened += 1
         return self._connection
 
-    def _prepare_session(self, connection: psycopg.Connection[Any]) -> None:
-        if self._prepare:
-            forbid_prepared_behind_pooler(connection)
-        if connection.prepare_threshold is None:
-            self._prepared = None
-            # No session is ours here: where the default is another one, each statement gets a transaction that says so.
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
-            self._begins = connection.execute(_DEFAULT_ISOLATION).fetchone() != ("read committed",)
-            return
-        connection.execute(_READ_COMMITTED)
-        if self._by_index:
-            connection.execute(BY_INDEX)
-        self._prepared = Prepared(connection)
+    def _prepare_session(self, connection: DatabaseSession) -> None:
+        connection.settle(pooled=not self._prepare)
+        self._prepared = None
+        if connection.ours:
+            if self._by_index:
+                connection.execute(BY_INDEX, prepare=False)
+            self._prepared = Prepared(connection)
 
     def fetch(self, query: bytes, params: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows.
@@ -143,10 +112,9 @@ class Link:
         try:
             if self._prepared is not None:
                 return self._prepared.fetch(query, params or {})
-            with connection.transaction() if self._begins else nullcontext():
-                # Parameters even where there are none: the driver then reads %% as a percent sign in every statement.
-                cursor = connection.execute(query, params or {})
-                return cursor.fetchall() if cursor.description else []
+            # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+            cursor = connection.execute(query, params or {})
+            return cursor.fetchall() if cursor.description else []
         except BaseException:
             if connection.closed or connection.broken:
                 self.close()

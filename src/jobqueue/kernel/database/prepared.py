@@ -6,6 +6,7 @@ slow: it was a third of the time from a job's insert to its start.
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,9 +59,19 @@ class Prepared:
         self._pgconn = connection.pgconn
         self._transformer = Transformer(connection)
         self._known: dict[bytes, _Statement] = {}
+        self._numbers = itertools.count()
 
     def fetch(self, query: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction and return its rows. Raises as the driver does."""
+        try:
+            return self._fetch(query, params)
+        except errors.FeatureNotSupported:
+            # A host has altered a column that is returned, and the server refuses to run what was prepared before.
+            if not self._forget(query):
+                raise
+            return self._fetch(query, params)
+
+    def _fetch(self, query: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         known = self._known.get(query)
         if known is None:
             known = self._known[query] = self._prepare(query)
@@ -76,9 +87,17 @@ class Prepared:
 
     def _prepare(self, query: bytes) -> _Statement:
         text, parameters = _numbered(query)
-        name = b"jobqueue_%d" % len(self._known)
+        name = b"jobqueue_%d" % next(self._numbers)
         self._check(self._pgconn.prepare(name, text))
         return _Statement(name, parameters)
+
+    def _forget(self, query: bytes) -> bool:
+        """Have the statement prepared anew when it runs next; returns whether it was prepared."""
+        known = self._known.pop(query, None)
+        if known is None:
+            return False
+        self._check(self._pgconn.exec_(b"DEALLOCATE " + known.text))
+        return True
 
     def _check(self, result: PGresult) -> None:
         if result.status == ExecStatus.COMMAND_OK:

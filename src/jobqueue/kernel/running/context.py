@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _LOST_LEASE = "the lease was lost: somebody else has the job, or it was cancelled"
 
+# A job's own row is waited for half a second; the effects may wait for theirs.
+_WAIT_FOR_LOCKS = b"SET LOCAL lock_timeout = 0"
+
 # Seconds between two attempts to write while something else has to end first.
 _NOT_YET = 0.5
 
@@ -145,6 +148,7 @@ class Context:
                 held = self._store.holds(cursor, self._job)
             if not held:
                 raise LeaseLost(_LOST_LEASE)
+            cursor.execute(_WAIT_FOR_LOCKS)
             effects(cursor)
             in_doubt = CommitInDoubt(cursor.connection)
 
@@ -170,8 +174,7 @@ class Context:
                 return
             if not held:
                 raise LeaseLost(_LOST_LEASE)
-            # The completing statement waits only a moment for a locked row; the effects may wait longer for theirs.
-            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+            cursor.execute(_WAIT_FOR_LOCKS)
             effects(cursor)
 
         self._transact(fenced)

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from jobqueue.kernel.database.link import cut, forbid_prepared_behind_pooler
+from jobqueue.database_session import DatabaseSession, named
+from jobqueue.kernel.database.link import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,11 @@ _MOST = 8
 class Transactions:
     """A pool that opens up to `size` connections as they are needed, but at least two and at most eight.
 
-    Every transaction says that it is READ COMMITTED. One that locks and then looks must see what was committed while it waited
-    for the lock; a role's or a database's default may be an older snapshot.
+    Every transaction is READ COMMITTED: one that locks and then looks must see what was committed while it waited for the lock,
+    and a role's or a database's default may be a snapshot that is older.
+
+    Nothing is prepared: a host that alters a table beside a running worker would have the server refuse what was
+    prepared before, and the handler whose statement that is would be charged with it.
 
     `cut_if_stuck` cuts the socket of a transaction that has not ended after `timeout` seconds: a peer that went silent never
     answers, and a handler would wait for it forever.
@@ -38,11 +41,12 @@ class Transactions:
         self._timeout = timeout
         self._pooled = pooled
         self._busy: dict[psycopg.Connection[Any], float] = {}
-        self._pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
-            psycopg.conninfo.make_conninfo(conninfo, application_name="jobqueue:handler"),
+        self._pool: ConnectionPool[DatabaseSession] = ConnectionPool(
+            named(conninfo, "handler"),
+            connection_class=DatabaseSession,
             min_size=0,
             max_size=max(2, min(size, _MOST)),
-            kwargs={"prepare_threshold": None if pooled else 5},
+            kwargs={"prepare_threshold": None},
             configure=self._configure,
             check=self._check,
             max_idle=60.0,
@@ -80,15 +84,11 @@ class Transactions:
             cut(connection)
         return bool(stuck)
 
-    def _configure(self, connection: psycopg.Connection[Any]) -> None:
-        # The driver says so with every BEGIN: the session stays as it was, for others behind a pooler.
-        connection.isolation_level = IsolationLevel.READ_COMMITTED
-        if self._pooled:
-            return
+    def _configure(self, connection: DatabaseSession) -> None:
         with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
-            forbid_prepared_behind_pooler(connection)
+            connection.settle(pooled=self._pooled)
 
-    def _check(self, connection: psycopg.Connection[Any]) -> None:
+    def _check(self, connection: DatabaseSession) -> None:
         with self._watched(connection, min(self._timeout, _SIGN_OF_LIFE)):
             ConnectionPool.check_connection(connection)
 

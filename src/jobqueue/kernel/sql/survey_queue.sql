@@ -4,7 +4,9 @@
 -- out: one row: first pending position of each known lane at or above its floor (bigint[], NULL where there is none),
 --      a priority in each gap that has a due job, seconds until the next delayed job (NULL: none),
 --      whether a suspect is due, the oldest transaction still running, the last position drawn.
--- Plan: index probes only; the claim index once a lane and once a gap, the delayed and the suspect index once.
+-- Plan: index probes only; the claim index once a lane and once a gap, the delayed and the suspect index once. The sequence is
+-- asked by a function: it can be read as a table only by a scan, which a session that goes by indexes takes for so costly
+-- that the server compiles the statement.
 SELECT
     ARRAY(
         SELECT (SELECT c.position FROM {table} AS c
@@ -29,4 +31,4 @@ SELECT
             WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
               AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-    (SELECT last_value FROM jobqueue.position)
+    coalesce(pg_sequence_last_value('jobqueue.position'::regclass), 0)
