@@ -3,12 +3,14 @@
 PYTHON ?= python3
 VENVS := .venvs
 
-.PHONY: help demo test test-all chaos lint bench requirements clean
+.PHONY: help demo test test-all test-debian servers chaos lint bench requirements clean
 
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
 	@echo "make test    install what the tests need and run them (ARGS=... go to pytest: ARGS=\"-m 'not slow'\" takes a minute)"
 	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, heif-enc or node"
+	@echo "make test-debian  what rests on the server, on the PostgreSQL of the distribution as it comes, JIT on (ARGS=...)"
+	@echo "make servers the same on PostgreSQL 14 to 18 from npm, and a day of the product on each, directly and through pgbouncer"
 	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
 	@echo "make lint    formatting, types, and the direction of imports"
 	@echo "make bench   compare and measure; results in bench/results/"
@@ -40,6 +42,18 @@ test: $(VENVS)/test/.ready
 
 test-all: $(VENVS)/test/.ready
 	$(pytest) $(ARGS)
+
+# What rests on the server: tests/support/servers.py has what JOBQUEUE_POSTGRES may be.
+ON_SERVERS := tests/kernel tests/plans tests/faults tests/webhooks tests/retention tests/schedule
+
+test-debian: $(VENVS)/test/.ready
+	JOBQUEUE_POSTGRES=debian $(pytest) $(ON_SERVERS) tests/hostile_settings $(ARGS)
+
+servers: $(VENVS)/test/.ready
+	for major in 14 15 16 17 18; do \
+		echo "PostgreSQL $$major"; \
+		JOBQUEUE_POSTGRES=npm:$$major $(pytest) $(ON_SERVERS) tests/hostile_settings $(ARGS) || exit 1; \
+	done
 
 chaos: $(VENVS)/test/.ready
 	$(VENVS)/test/bin/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),180) --jobs $(or $(JOBS),5000)
