@@ -20,6 +20,7 @@ WHY = {
     "tests/model/test_interleavings.py": "the plays and the stage that they are stepped on",
     "tests/net/test_download.py": "one download, and everything that a peer may do to it",
     "tests/observe/test_logging.py": "a line's form and its secrecy: each field is looked at for both",
+    "tests/plans/helpers.py": "one scene: a table in a given situation, what the planner believes of it, and a statement explained there",
     "tests/retention/test_archival.py": "one archival, killed at each of its steps; they share the rows and the store",
     "tests/schedule/test_target_caller.py": "one call to a target: what is sent, what each answer means, and the breaker",
     "tests/storage/test_objects.py": "one bucket, and every answer of a store that is not the expected one",
