@@ -65,13 +65,16 @@ def _pin(settings: Mapping[str, str], *, local: bool) -> str:
     )
 
 
-def _pin_when_ours(settings: Mapping[str, str]) -> bytes:
+def _pin_when_ours(settings: Mapping[str, str]) -> str:
     # A pooler answers with a process id of its own invention at the start, and statements reach another process.
     pin = _pin(settings, local=False)
-    return f"SELECT pg_backend_pid() = %(pid)s, ({pin} AND pg_backend_pid() = %(pid)s)".encode()
+    return f"{_UNCOMPILED}SELECT pg_backend_pid() = {{pid}}, ({pin} AND pg_backend_pid() = {{pid}})"
 
 
-_PIN_LOCALLY: Final = _pin(_PINNED, local=True).encode()
+# Before the statement that pins, which the server would else compile itself where a host has it compile all.
+_UNCOMPILED: Final = "SET LOCAL jit = off; "
+
+_PIN_LOCALLY: Final = (_UNCOMPILED + _pin(_PINNED, local=True)).encode()
 _BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED; " + _PIN_LOCALLY
 
 # By whether every statement is a transaction of its own.
@@ -108,8 +111,10 @@ class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
         # The driver says it with every BEGIN.
         self.isolation_level = IsolationLevel.READ_COMMITTED
         if not pooled:
-            query, params = _PIN_WHEN_OURS[self.autocommit], {"pid": self.info.backend_pid}
-            row = psycopg.Cursor(self).execute(query, params, prepare=False).fetchone()
+            query = _PIN_WHEN_OURS[self.autocommit].replace("{pid}", str(self.info.backend_pid))
+            cursor = psycopg.Cursor(self).execute(query.encode(), prepare=False)
+            cursor.nextset()
+            row = cursor.fetchone()
             self.ours = row is not None and row[0]
             # In a transaction that is undone the settings would be undone, too.
             if not self.autocommit:
