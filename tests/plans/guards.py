@@ -136,7 +136,7 @@ GUARDS = (
     Guard("find_completed", 0, 9 * 50, 0, _held(50)),
     Guard("hold_job", 0, 10, 0, _held(1)),
     # Jobs in progress are few: a host's index on the status finds them as well, and sorting them costs nothing.
-    Guard("rescue_jobs", 500, 100, 32, lambda _: {"lease": 0.0}, may_sort=True, any_way=True),
+    Guard("rescue_jobs", 500, 100, 32, lambda _: {"lease": 0.0, "gone": []}, may_sort=True, any_way=True),
     Guard("lease_orphans", 500, 100, 26, lambda _: {"lease": 1e6}, may_sort=True, any_way=True),
     # Reads every lease that is held, of which there are thousands at most, and one of the pages for each.
     Guard("release_claim", 0, 3_000, 0, lambda _: {"token": uuid4()}, any_way=True, flat=False),

@@ -123,7 +123,7 @@ def test_what_was_promoted_is_not_walked_again(pinned: Scene, lanes: Lanes, gene
     ],
 )
 def test_leases_that_are_over_are_not_walked_again(pinned: Scene, name: str, generic: bool) -> None:
-    plan = pinned.explain(name, {"lease": 0.0, "back": 0.0}, generic=generic)
+    plan = pinned.explain(name, {"lease": 0.0, "back": 0.0, "gone": []}, generic=generic)
     assert plan.pages < 100, str(plan)
 
 

@@ -18,6 +18,8 @@ from jobqueue.webhooks import delivery_records, endpoint_breaker, posting, webho
 from jobqueue.webhooks.webhook_delivery import OUTCOMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.webhooks.helpers import Yard
 
 
@@ -44,13 +46,25 @@ def test_a_delivery_is_signed_taken_and_written_down(yard: Yard) -> None:
     assert yard.counted("delivered") == 1
 
 
-@pytest.mark.parametrize("column", ["response_body TYPE varchar(3)", "response_time_ms TYPE smallint USING 0"])
+@pytest.fixture
+def narrow(yard: Yard, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A column that the host has made narrower since the table was adopted."""
+    column, narrower, usual = request.param
+    yard.sql(f"ALTER TABLE webhook_deliveries ALTER COLUMN {column} TYPE {narrower}")
+    yield
+    yard.sql(f"ALTER TABLE webhook_deliveries ALTER COLUMN {column} TYPE {usual}")
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [("response_body", "varchar(3)", "text"), ("response_time_ms", "smallint USING 0", "int")],
+    indirect=True,
+    ids=["body", "time"],
+)
 def test_an_answer_that_has_no_room_is_not_asked_for_again(
-    yard: Yard, column: str, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, narrow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host has made the column narrower since it was adopted."""
     monkeypatch.setattr(delivery_records, "round", lambda _: 2**15, raising=False)
-    yard.sql(f"ALTER TABLE webhook_deliveries ALTER COLUMN {column}")
     with FaultyServer(reply(200, b"thank you")) as server:
         yard.deliver(yard.webhook(server.url))
         with yard.working():
