@@ -47,12 +47,12 @@ test-all: $(VENVS)/test/.ready
 ON_SERVERS := tests/kernel tests/plans tests/faults tests/webhooks tests/retention tests/schedule
 
 test-debian: $(VENVS)/test/.ready
-	JOBQUEUE_POSTGRES=debian $(pytest) $(ON_SERVERS) tests/hostile_settings $(ARGS)
+	JOBQUEUE_POSTGRES=debian $(pytest) -m "not extended" $(ON_SERVERS) tests/hostile_settings $(ARGS)
 
 servers: $(VENVS)/test/.ready
 	for major in 14 15 16 17 18; do \
 		echo "PostgreSQL $$major"; \
-		JOBQUEUE_POSTGRES=npm:$$major $(pytest) $(ON_SERVERS) tests/hostile_settings $(ARGS) || exit 1; \
+		JOBQUEUE_POSTGRES=npm:$$major $(pytest) -m "not extended" $(ON_SERVERS) tests/hostile_settings $(ARGS) || exit 1; \
 	done
 
 chaos: $(VENVS)/test/.ready
