@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
+from tests.support.servers import chosen
 
 import jobqueue
 from jobqueue.database_session import DatabaseSession, connect, named
+from jobqueue.moments import LONG_AGO, NEVER, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,3 +137,31 @@ def test_no_other_module_connects() -> None:
         and ast.unparse(node.value).split(".")[0] in ("psycopg", "Connection")
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_every_time_can_be_read(session: DatabaseSession, zone: str) -> None:
+    with session.transaction():
+        session.execute(b"SELECT set_config('TimeZone', %(zone)s, true)", {"zone": zone})
+        row = session.execute(
+            b"SELECT 'infinity'::timestamptz, '10000-01-01 00:00+00'::timestamptz, '294276-12-31'::timestamptz,"
+            b" '-infinity'::timestamptz, '0001-12-31 23:00+00 BC'::timestamptz, '4713-01-01 BC'::timestamptz"
+        ).fetchone()
+        assert row == (NEVER, NEVER, NEVER, LONG_AGO, LONG_AGO, LONG_AGO)
+        row = session.execute(
+            b"SELECT '0001-01-02 00:00+00'::timestamptz, '9999-12-30 23:59:59+00'::timestamptz,"
+            b" '2026-11-28 12:00+00'::timestamptz, ARRAY['infinity'::timestamptz]"
+        ).fetchone()
+        assert row is not None
+        assert [stamp(moment) for moment in row[:3]] == [
+            "0001-01-02T00:00:00.000Z", "9999-12-30T23:59:59.000Z", "2026-11-28T12:00:00.000Z",
+        ]  # fmt: skip
+        assert row[3] == [NEVER]
+
+
+@pytest.mark.skipif(chosen() not in ("embedded", "npm:17", "npm:18"), reason="infinite intervals came with 17")
+def test_an_infinite_interval_can_be_read(session: DatabaseSession) -> None:
+    assert session.execute(b"SELECT 'infinity'::interval, '-infinity'::interval, '-99999999 years'::interval").fetchone() == (
+        timedelta.max, timedelta.min, timedelta.min,
+    )  # fmt: skip
+    session.rollback()

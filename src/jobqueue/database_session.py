@@ -17,6 +17,8 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
+from jobqueue.time_loaders import register_time_loaders
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -84,6 +86,8 @@ _PIN_WHEN_OURS: Final = {True: _pin_when_ours(_PINNED_WITHOUT_BEGIN), False: _pi
 class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which every transaction is READ COMMITTED and has the settings that our statements rely on.
 
+    Every time that PostgreSQL can hold can be read (time_loaders.py).
+
     `ours` tells whether the session on the server is: it is not behind a transaction pooler, or where that is not known. There
     a statement outside a transaction gets one of its own, and nothing is ever prepared: a prepared statement's name may mean
     what another client prepared, and the wrong statement would run, without an error.
@@ -94,6 +98,7 @@ class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.cursor_factory = _Cursor
+        register_time_loaders(self.adapters)
 
     @classmethod
     def open(cls, conninfo: str, *, autocommit: bool = True, prepare_threshold: int | None = None) -> Self:

@@ -9,7 +9,8 @@ import pytest
 import typer
 from tests.cli.terminal import in_terminal
 
-from jobqueue.cli.console import duration, span, stamp
+from jobqueue.cli.console import duration, span
+from jobqueue.moments import LONG_AGO, NEVER, stamp
 from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
@@ -84,3 +85,9 @@ def test_a_pipe_gets_lines_with_tabs_and_no_colour(jobqueue: Jobqueue, failed_jo
         assert datetime.fromisoformat(moment).utcoffset() == timedelta(0)
     assert "\\x1b[31m no" in error
     assert "\x1b" not in ran.out
+
+
+def test_never_and_long_ago_are_written_as_postgresql_writes_them() -> None:
+    assert [stamp(moment) for moment in (NEVER, LONG_AGO, NEVER.replace(tzinfo=None), None)] == [
+        "infinity", "-infinity", "infinity", None,
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.cli.terminal import in_terminal
 
 from jobqueue.admin import inspector
 from jobqueue.admin.inspector import list_queues
@@ -186,3 +187,47 @@ def test_show_of_what_is_not_there(jobqueue: Jobqueue) -> None:
     ):
         ran = jobqueue("jobs", "show", queue, id_)
         assert (ran.code, ran.out, ran.err) == (code, "", f"{said}\n")
+
+
+_FAR = ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "10000-01-01 00:00:00+00"]
+
+
+@pytest.mark.parametrize("moment", _FAR)
+def test_times_beyond_those_of_python(sql: Database, jobqueue: Jobqueue, moment: str) -> None:
+    far = "-infinity" if moment.startswith(("-", "0")) else "infinity"
+    sql(
+        "INSERT INTO jobs (kind, run_after, created_at, started_at, completed_at) VALUES ('x', %s, %s, %s, %s)",
+        *[moment] * 4,
+    )
+    sql("INSERT INTO jobs (kind, status, started_at, completed_at) VALUES ('x', 'completed', %s, %s)", *[moment] * 2)
+    listed = jobqueue("jobs", "list", "jobs", "--json")
+    assert listed.code == 0, listed.err
+    # A job that enters the queue has not been completed.
+    names = ("run_after", "created_at", "started_at")
+    pending, completed = listed.document["jobs"]
+    assert {pending[name] for name in names} == {far}
+    assert {completed[name] for name in ("started_at", "completed_at")} == {far}
+    assert far in jobqueue("jobs", "list", "jobs").rows[0]
+    shown = jobqueue("jobs", "show", "jobs", 1, "--json").document["columns"]
+    assert {shown[name] for name in names} == {far}
+
+
+def test_a_host_s_own_column_may_hold_anything(sql: Database, orders: str, jobqueue: Jobqueue) -> None:
+    sql("ALTER TABLE orders ADD local timestamp, ADD day date, ADD at time, ADD length interval, ADD days date[]")
+    sql(
+        "UPDATE orders SET local = 'infinity', day = '-infinity', at = '24:00', length = '99999999 years',"
+        " days = '{infinity,2026-11-28}' WHERE id = 1"
+    )
+    shown = jobqueue("jobs", "show", orders, 1, "--json")
+    assert shown.code == 0, shown.err
+    columns = shown.document["columns"]
+    assert columns["local"] == "infinity"
+    assert (columns["day"], columns["at"]) == ("0001-01-01", "23:59:59.999999")
+    assert columns["days"] == ["9999-12-31", "2026-11-28"]
+
+
+def test_a_person_reads_never_and_now(sql: Database, jobqueue: Jobqueue, environment: dict[str, str]) -> None:
+    sql("INSERT INTO jobs (kind, run_after) VALUES ('x', 'infinity'), ('x', '-infinity')")
+    listed = in_terminal(["jobs", "list", "jobs"], environment).text
+    assert [word for word in listed.split() if word in ("now", "never")] == ["now", "never"]
+    assert "-infinity  now" in in_terminal(["jobs", "show", "jobs", "2"], environment).text

@@ -130,3 +130,11 @@ def test_a_queue_that_does_not_answer_leaves_the_others_to_be_seen(
     assert ran.err == "the queue publish_jobs did not answer in time\n"
     depths = {each["queue"]: each["due"] for each in ran.document["queues"]}
     assert (depths["jobs"], depths["publish_jobs"]) == (1, None)
+
+
+def test_a_job_that_is_due_since_ever_has_waited_for_no_time(sql: Database, jobqueue: Jobqueue) -> None:
+    sql("INSERT INTO jobs (kind, run_after) VALUES ('x', '-infinity'), ('x', 'infinity')")
+    found = _queue(jobqueue, "jobs")
+    assert (found["due"], found["delayed"], found["oldest_due_seconds"]) == (1, 1, 0)
+    sql("INSERT INTO jobs (kind, priority, run_after) VALUES ('x', 6, now() - interval '1 minute')")
+    assert 60 <= _queue(jobqueue, "jobs")["oldest_due_seconds"] < 120

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
@@ -23,9 +22,11 @@ from jobqueue.admin.selection import (
 from jobqueue.kernel.database.limited import fetch, fetch_named
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, statement
 from jobqueue.kernel.leasing.presence import is_alive
+from jobqueue.moments import LONG_AGO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from jobqueue.kernel.database.limited import Connection
     from jobqueue.kernel.job import JobId
@@ -39,8 +40,6 @@ BLOCKS = 4096
 
 # The most that counting completed jobs may cost, in the planner's unit, a block read in order: about 100 MiB of table.
 _CHEAP = 20_000.0
-
-_EPOCH = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,7 @@ class Inspector:
         while first > 0 and len(found) < limit and time.monotonic() < deadline:
             first, end = max(0, first - BLOCKS), first
             found += self._list(selection, block_source(self._description, selection, first, end), limit)
-        found.sort(key=lambda job: job.completed_at or _EPOCH, reverse=True)
+        found.sort(key=lambda job: job.completed_at or LONG_AGO, reverse=True)
         return Found(found[:limit], first == 0)
 
     def _list(self, selection: Selection, source: JobSource, limit: int) -> list[Listed]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobqueue.moments import stamp
 from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def print_rows(rows: Iterable[Iterable[object]]) -> None:
 
 
 def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON document. Times are in UTC as RFC 3339 has them, ids are strings."""
+    """Print one JSON document. Times are in UTC as RFC 3339 has them, or `infinity` or `-infinity`; ids are strings."""
     text = json.dumps(document, indent=indent, ensure_ascii=False, default=_as_json)
     typer.echo(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
@@ -83,14 +84,6 @@ def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
 def note(text: str) -> None:
     """Say something about the answer, on standard error."""
     typer.echo(printable(text), err=True)
-
-
-def stamp(moment: datetime | None) -> str | None:
-    """Give a time in UTC, as RFC 3339 has it, to the millisecond; a naive one counts as UTC."""
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def span(seconds: float) -> str:

@@ -29,7 +29,7 @@ def list_jobs(
     """List jobs: in progress, due in the order of their turn, delayed, failed, then otherwise finished.
 
     Piped, each line holds between tabs: id, status, priority, retry_count, max_retries, run_after, created_at, started_at,
-    completed_at, kind, error_message.
+    completed_at, kind, error_message. A time of `infinity` is never, and -infinity long ago.
 
     Example: jobqueue jobs list publish_jobs --status failed --error timeout --older 2h
     """

@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.cli.console import at_terminal, draw, print_rows, span, stamp, table
+from jobqueue.cli.console import at_terminal, draw, print_rows, span, table
+from jobqueue.moments import LONG_AGO, NEVER, stamp
 from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
         if name == "status":
             text.stylize(COLOURS.get(queue.state(value) or "", ""))
         if isinstance(value, datetime):
-            text.append(f"  {_relative(value, now)}", style="bright_black")
+            when = "now" if name == "run_after" and value == LONG_AGO else _relative(value, now)
+            text.append(f"  {when}", style="bright_black")
         drawn.add_row(name, text)
     draw(drawn)
 
@@ -122,10 +124,12 @@ def column_text(value: object) -> str:
 def _when(state: str, job: Listed, now: datetime) -> str:
     """Say how long a job has waited, run, or been over."""
     if state == "pending":
+        if job.run_after in (NEVER, LONG_AGO):
+            return "never" if job.run_after == NEVER else "now"
         if job.run_after > now:
             return f"due in {span((job.run_after - now).total_seconds())}"
         return f"waits {span((now - job.run_after).total_seconds())}"
-    if state == "processing" and job.started_at is not None:
+    if state == "processing" and job.started_at is not None and LONG_AGO < job.started_at < NEVER:
         return f"runs {span((now - job.started_at).total_seconds())}"
     moment = job.completed_at or job.created_at
     return "" if moment is None else _relative(moment, now)
@@ -133,5 +137,7 @@ def _when(state: str, job: Listed, now: datetime) -> str:
 
 def _relative(moment: datetime, now: datetime) -> str:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if aware in (NEVER, LONG_AGO):
+        return "never" if aware == NEVER else "long ago"
     seconds = (now - aware).total_seconds()
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.cli.console import draw, print_rows, span, stamp, table
+from jobqueue.cli.console import draw, print_rows, span, table
+from jobqueue.moments import stamp
 from jobqueue.observe.printable_text import printable
 from jobqueue.schedule.intervals import write_length
 from jobqueue.schedule.schedule_rules import upcoming, zone

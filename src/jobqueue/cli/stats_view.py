@@ -8,8 +8,9 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from jobqueue.cli.console import at_terminal, draw, print_rows, span, stamp, table
+from jobqueue.cli.console import at_terminal, draw, print_rows, span, table
 from jobqueue.kernel.database.statements import COUNT_CAP
+from jobqueue.moments import stamp
 from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
