@@ -69,6 +69,22 @@ def test_list_shows_the_last_runs_and_who_paused(rig: Rig, schedules: Commands) 
     assert (run["slot"], run["state"], run["called_by"]) == ("manual", "completed", "ion")
 
 
+def test_list_shows_what_an_operator_has_parked(rig: Rig, schedules: Commands) -> None:
+    rig.rows("UPDATE schedules SET next_tick_at = 'infinity' WHERE name = 'often'")
+    rig.rows("UPDATE schedules SET paused_at = '-infinity', paused_by = 'dan' WHERE name = 'bucharest'")
+    rig.rows("UPDATE schedules SET kind = 'post', payload = '5' WHERE name = 'scaled'")
+    rig.rows(
+        "INSERT INTO jobqueue.schedule_ticks (schedule, tick, state, started_at, finished_at)"
+        " VALUES ('often', now(), 'completed', '-infinity', 'infinity')"
+    )
+    found = {each["name"]: each for each in schedules.document("list")["schedules"]}
+    often, bucharest = found["often"], found["bucharest"]
+    assert (often["state"], often["next_tick_at"], often["next"]) == ("parked", "infinity", [])
+    assert (bucharest["state"], bucharest["paused_at"], bucharest["paused_by"]) == ("paused", "-infinity", "dan")
+    assert [run["seconds"] for run in often["last_runs"]] == [None]
+    assert len(schedules("list").stdout.splitlines()) == 3
+
+
 def test_list_for_a_pipe(schedules: Commands) -> None:
     lines = [line.split("\t") for line in schedules("list").stdout.splitlines()]
     assert [line[:4] for line in lines] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.schedule.helpers import entry, turn_until
 from tests.support.waiting import eventually
 
@@ -13,6 +14,7 @@ from jobqueue.schedule.settings_feed import ask_for_settings
 if TYPE_CHECKING:
     from tests.schedule.helpers import Rig
 
+    from jobqueue.schedule.schedules_file import ScheduleEntry
     from jobqueue.schedule.schedules_table import Schedule
 
 
@@ -22,6 +24,12 @@ def keep(rig: Rig, environment: str | None, *, enabled: bool = True) -> None:
 
     document = Jsonb({"enableJobs": enabled, "schedulerEnvironment": environment})
     rig.rows("SELECT jobqueue.keep_settings(0, %(d)s)", d=document)
+
+
+def write(rig: Rig, *entries: ScheduleEntry) -> None:
+    """Have the host write these schedules."""
+    rig.schedules.sync(entries)
+    rig.rows("UPDATE schedules SET source = 'host'")
 
 
 def test_the_first_tick_is_the_next_one(rig: Rig) -> None:
@@ -80,6 +88,82 @@ def test_a_malformed_row_does_not_stop_the_others(rig: Rig) -> None:
     ticker = rig.ticker(entry())
     turn_until(ticker, lambda: rig.schedule().next_tick_at)
     assert rig.schedule("broken").next_tick_at is None
+
+
+@pytest.mark.parametrize(
+    "parked",
+    [
+        "next_tick_at = 'infinity'",
+        "next_tick_at = '10000-01-01'",
+        "paused_at = '-infinity'",
+        "paused_at = 'infinity'",
+    ],
+)
+def test_one_that_an_operator_has_parked_stays_so_and_the_others_tick(rig: Rig, parked: str) -> None:
+    write(rig, entry("parked", every_seconds=1), entry())
+    rig.rows(f"UPDATE schedules SET {parked}, last_tick_at = 'infinity' WHERE name = 'parked'")
+    rig.wait_for("nightly", rig.now())
+    turn_until(rig.ticker(), rig.jobs)
+    assert rig.jobs("parked") == []
+
+
+@pytest.mark.parametrize("moment", ["-infinity", "0044-03-15 BC"])
+def test_one_that_waits_for_a_time_before_all_times_is_given_its_next_tick(rig: Rig, moment: str) -> None:
+    write(rig, entry())
+    rig.rows("UPDATE schedules SET next_tick_at = %(m)s::timestamptz", m=moment)
+    turn_until(rig.ticker(), lambda: rig.value("SELECT next_tick_at > now() FROM schedules"))
+    assert rig.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "kind = 'post', payload = '5'",
+        """kind = 'post', payload = '{"target": []}'""",
+        "every_seconds = -1",
+        "scaled = true",
+    ],
+)
+def test_a_row_with_values_that_nobody_has_thought_of_does_not_stop_the_others(rig: Rig, written: str) -> None:
+    write(rig, entry("broken"), entry())
+    rig.rows(f"UPDATE schedules SET {written} WHERE name = 'broken'")
+
+    targets = {"backend": 1}
+
+    def serves(schedule: Schedule) -> bool:
+        return schedule.kind != "post" or schedule.payload.get("target", "backend") in targets
+
+    turn_until(rig.ticker(serves=serves), lambda: rig.schedule().next_tick_at)
+
+
+def test_a_row_that_turns_malformed_when_it_is_due_does_not_stop_the_others(own: Rig) -> None:
+    own.rows("ALTER TABLE schedules ALTER grace_seconds DROP NOT NULL")
+    write(own, entry("broken", missed="skip"), entry())
+    own.rows("UPDATE schedules SET grace_seconds = NULL WHERE name = 'broken'")
+    for name in ("broken", "nightly"):
+        own.wait_for(name, own.now())
+    turn_until(own.ticker(), own.jobs)
+    assert own.jobs("broken") == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ["ALTER TABLE jobs ADD CHECK (kind <> 'theirs')"],
+        [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no such kind'; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW WHEN (NEW.kind = 'theirs') EXECUTE FUNCTION refuse()",
+        ],
+    ],
+)
+def test_a_tick_that_the_host_refuses_does_not_stop_the_others(own: Rig, refusal: list[str]) -> None:
+    for statement in refusal:
+        own.rows(statement)
+    write(own, entry("broken", kind="theirs"), entry())
+    for name in ("broken", "nightly"):
+        own.wait_for(name, own.now())
+    turn_until(own.ticker(), own.jobs)
+    assert own.jobs("broken") == []
 
 
 def test_a_process_that_is_not_primary_writes_nothing(rig: Rig) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.cli.console import draw, print_rows, span, table
-from jobqueue.moments import stamp
+from jobqueue.moments import NEVER, stamp
 from jobqueue.observe.printable_text import printable
 from jobqueue.schedule.intervals import write_length
 from jobqueue.schedule.schedule_rules import upcoming, zone
@@ -25,7 +25,7 @@ _SIGNS = {"completed": "ok", "enqueued": "running"}
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A schedule, and how it stands now. `state` is ticking, paused, off, removed, waiting or malformed."""
+    """A schedule, and how it stands now. `state` is ticking, parked, paused, off, removed, waiting or malformed."""
 
     schedule: Schedule
     state: str
@@ -44,9 +44,10 @@ class Described:
     def work(self) -> str:
         """The kind; for a call, the target and the path."""
         payload = self.schedule.payload
-        return (
-            f"POST {payload.get('target')}\n{payload.get('path')}" if self.schedule.kind == POST else self.schedule.kind
-        )
+        # A host may have written any JSON there.
+        if self.schedule.kind != POST or not isinstance(payload, dict):
+            return self.schedule.kind
+        return f"POST {payload.get('target')}\n{payload.get('path')}"
 
     def local(self, tick: datetime) -> datetime:
         """Give a tick in the schedule's own zone."""
@@ -101,6 +102,8 @@ def _state(schedule: Schedule, rule: Rule | None) -> str:
         return "paused"
     if rule is None:
         return "off"
+    if schedule.next_tick_at == NEVER:
+        return "parked"
     # No running process can do its work, so none has given it a tick.
     return "waiting" if schedule.next_tick_at is None else "ticking"
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from jobqueue.schedule.schedule_rules import Rule
     from jobqueue.schedule.schedules_file import ScheduleEntry
 
-# out: the columns of Schedule.
+# out: the columns of Schedule. Who waits for a time before all times, -infinity, waits for none: he is given his next one.
 _LOAD: Final = b"""
 SELECT name, cron, every_seconds, coalesce(timezone, 'UTC') AS timezone, scaled, coalesce(kind, '') AS kind,
        coalesce(payload, '{}') AS payload, missed, grace_seconds, catch_up, overlap, jitter_seconds,
-       coalesce(enabled, true) AS enabled, paused_at, paused_by, removed_at, last_tick_at, next_tick_at, revision, source
+       coalesce(enabled, true) AS enabled, paused_at, paused_by, removed_at, last_tick_at,
+       CASE WHEN next_tick_at >= '0001-01-02 00:00+00' THEN next_tick_at END AS next_tick_at, revision, source
 FROM public.schedules"""
 _LOAD_ALL: Final = _LOAD + b" ORDER BY name"
 _LOAD_NAMED: Final = _LOAD + b" WHERE name = ANY (%(names)s) ORDER BY name"
@@ -56,19 +57,21 @@ WHERE name = %(name)s AND paused_at IS NOT NULL RETURNING name"""
 _ARM: Final = b"""
 UPDATE public.schedules AS s SET next_tick_at = armed.tick
 FROM unnest(%(names)s::text[], %(revisions)s::bigint[], %(ticks)s::timestamptz[]) AS armed (name, revision, tick)
-WHERE s.name = armed.name AND s.revision = armed.revision AND s.next_tick_at IS NULL AND s.enabled AND s.paused_at IS NULL"""
+WHERE s.name = armed.name AND s.revision = armed.revision AND coalesce(s.next_tick_at, '-infinity') < '0001-01-02 00:00+00'
+  AND s.enabled AND s.paused_at IS NULL"""
 
 # out: the columns of Success.
 _SUCCESSES: Final = b"""
 SELECT schedule AS name, extract(epoch FROM max(finished_at))::float8 AS seconds, max(finished_at) AS at
 FROM jobqueue.schedule_ticks
-WHERE state = 'completed' AND (%(since)s::timestamptz IS NULL OR finished_at > %(since)s::timestamptz)
+WHERE state = 'completed' AND isfinite(finished_at) AND (%(since)s::timestamptz IS NULL OR finished_at > %(since)s::timestamptz)
 GROUP BY schedule"""
 
 # out: the schedule's name, then the columns of Run.
 _LAST_RUNS: Final = b"""
 SELECT name, t.tick, t.slot, t.state, t.called_by, t.stands_for, t.job_id, t.fired_at,
-       extract(epoch FROM t.finished_at - t.started_at)::float8 AS seconds, t.attempts, t.http_status, t.error_message
+       CASE WHEN isfinite(t.finished_at) AND isfinite(t.started_at)
+            THEN extract(epoch FROM t.finished_at - t.started_at)::float8 END AS seconds, t.attempts, t.http_status, t.error_message
 FROM unnest(%(names)s::text[]) AS name
 CROSS JOIN LATERAL (SELECT * FROM jobqueue.schedule_ticks AS s
                     WHERE s.schedule = name ORDER BY s.tick DESC, s.slot LIMIT %(limit)s) AS t"""

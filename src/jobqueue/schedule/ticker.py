@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+import psycopg
+from psycopg import errors
+
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule.due_ticks import due_ticks
@@ -46,6 +49,12 @@ _AGAIN: Final = 0.02
 
 # Schedules that one statement ticks: their rows stay locked until it ends.
 _BATCH: Final = 100
+
+# What code that reads a row raises over values that nobody has thought of: a payload that is no object, a NULL of the host's.
+_MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+# What the database raises over one row's values, or a host's own trigger or constraint on `jobs` over what is made of them.
+_REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException)
 
 
 @dataclass(slots=True)
@@ -178,11 +187,11 @@ class Ticker(Loop):
         )
 
     def _rule(self, schedule: Schedule, settings: BackendSettings | None) -> Rule | None:
-        if not schedule.enabled or schedule.paused_at is not None or not self._serves(schedule):
-            return None
         try:
+            if not schedule.enabled or schedule.paused_at is not None or not self._serves(schedule):
+                return None
             return schedule.rule(settings)
-        except ValueError as error:
+        except _MALFORMED as error:
             log.error("schedule_malformed", schedule=schedule.name, error=error)
             return None
 
@@ -226,11 +235,16 @@ class Ticker(Loop):
             each = self._watched[name]
             if each.rule is None or each.waits_for is None:
                 continue
-            ticks = due_ticks(each.rule, each.schedule.policy, each.waits_for, now, self._watched_since or now)
+            try:
+                ticks = due_ticks(each.rule, each.schedule.policy, each.waits_for, now, self._watched_since or now)
+                following = each.rule.next(max(now, ticks[-1].at)) if ticks else None
+            except _MALFORMED as error:
+                self._set_aside(each, error)
+                continue
             if ticks:
-                proposals.append(Proposal(each.schedule, each.waits_for, ticks, each.rule.next(max(now, ticks[-1].at))))
+                proposals.append(Proposal(each.schedule, each.waits_for, ticks, following))
         again = False
-        for fired in self._schedules.fire(proposals):
+        for fired in self._propose(proposals):
             if fired.outcomes is not None:
                 self._report(fired, now)
             self._move(fired.name, fired.revision, fired.next_tick_at)
@@ -241,6 +255,21 @@ class Ticker(Loop):
                 heapq.heappush(self._heap, (each.waits_for, name))
         if again:
             self._stopping.wait(_AGAIN)
+
+    def _propose(self, proposals: Sequence[Proposal]) -> list[Fired]:
+        """Have the database take the proposals, one by one where it refuses them together. What it refuses alone is set aside."""
+        try:
+            return self._schedules.fire(proposals)
+        except _REFUSED as error:
+            if len(proposals) == 1:
+                self._set_aside(self._watched[proposals[0].schedule.name], error)
+                return []
+        return [fired for proposal in proposals for fired in self._propose([proposal])]
+
+    def _set_aside(self, each: _Watched, error: Exception) -> None:
+        """Have a schedule not tick here until all are loaded again, or it changes: the others go on."""
+        log.error("schedule_malformed", schedule=each.schedule.name, error=error)
+        each.rule = None
 
     def _report(self, fired: Fired, now: datetime) -> None:
         assert fired.outcomes is not None
