@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.support.waiting import eventually
 
 from jobqueue.errors import Permanent
 from jobqueue.kernel.database.link import Link
@@ -46,6 +47,8 @@ def left_behind(host: Host, job_status: str, *, thumb_url: str | None = None, fi
         ("cancelled", None, "pending"),
         ("cancelled", "https://cdn/thumb.webp", "published"),
         ("processing", None, "processing"),
+        ("completed", None, "pending"),
+        ("completed", "https://cdn/thumb.webp", "published"),
     ],
 )
 def test_a_file_left_behind_catches_up_with_its_job(
@@ -133,3 +136,88 @@ def test_a_file_follows_its_job_at_each_step(host: Host, worker: GatedWorker) ->
     worker.run(handler)
     assert seen == ["processing"]
     assert host.file_of(job)["publish_status"] == "failed"
+
+
+@pytest.mark.parametrize(("thumb_url", "expected"), [(None, "pending"), ("https://cdn/thumb.webp", "published")])
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM publish_jobs WHERE id = %(id)s",
+        "UPDATE publish_jobs SET status = 'completed' WHERE id = %(id)s",
+        "UPDATE publish_jobs SET status = 'cancelled' WHERE id = %(id)s",
+    ],
+)
+def test_a_file_follows_a_job_that_a_host_ends_while_it_is_being_published(
+    host: Host,
+    link: Link,
+    worker: GatedWorker,
+    statement: str,
+    locked: bool,
+    thumb_url: str | None,
+    expected: str,
+) -> None:
+    job = host.enqueue("photo")
+    file = host.file_of(job)["id"]
+    host.execute("UPDATE auction_files SET thumb_url = %(u)s", u=thumb_url)
+    seen: list[str] = []
+
+    def status() -> str:
+        return str(
+            host.rows("SELECT publish_status FROM auction_files WHERE id = %(id)s", id=file)[0]["publish_status"]
+        )
+
+    def publish(cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute("UPDATE auction_files SET publish_status = 'published'")
+
+    def handler(job: Job, context: Context) -> None:
+        seen.append(status())
+        with psycopg.connect(host.dsn) as holder:
+            if locked:
+                holder.execute("SELECT FROM auction_files FOR UPDATE")
+            host.execute(statement, id=job.id)
+            seen.append(status())
+        seen.append("over")
+        context.commit(publish)
+
+    worker.run(handler)
+    # The job is over for the database before its handler knows.
+    eventually(lambda: len(seen) == 3)
+    assert seen == ["processing", "processing" if locked else expected, "over"]
+    publish_status.follow(link)
+    assert status() == expected
+
+
+def test_what_a_host_said_of_the_file_before_it_ended_the_job_stays(host: Host, worker: GatedWorker) -> None:
+    def handler(job: Job, _context: Context) -> None:
+        host.execute("UPDATE auction_files SET publish_status = 'published'")
+        host.execute("UPDATE publish_jobs SET status = 'completed' WHERE id = %(id)s", id=job.id)
+
+    job = host.enqueue("photo")
+    worker.run(handler)
+    assert host.file_of(job)["publish_status"] == "published"
+
+
+def test_a_job_that_was_deleted_leaves_the_file_to_its_twin(host: Host, worker: GatedWorker) -> None:
+    def handler(job: Job, _context: Context) -> None:
+        twin = host.enqueue_again(job.columns["file_id"], run_after="2999-01-01")
+        host.execute("DELETE FROM publish_jobs WHERE id = %(id)s", id=job.id)
+        seen.append(host.file_of(twin)["publish_status"])
+
+    seen: list[str] = []
+    host.enqueue("photo")
+    worker.run(handler)
+    eventually(lambda: seen)
+    assert seen == ["pending"]
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_an_unknown_word_is_refused_by_name(host: Host, status: str) -> None:
+    job = host.enqueue("photo", run_after="2999-01-01")
+    host.execute("UPDATE publish_jobs SET status = %(s)s", s=status)
+    with pytest.raises(psycopg.errors.CheckViolation) as refused:
+        host.execute("UPDATE publish_jobs SET status = 'Done' WHERE id = %(id)s", id=job)
+    assert refused.value.diag.message_primary == (
+        f"the status of the publish job {job} cannot be 'Done': it may be pending, processing, completed, failed or cancelled"
+    )
+    assert refused.value.diag.table_name == "publish_jobs"
