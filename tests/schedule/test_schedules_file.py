@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -208,3 +210,33 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in problems(path)[0]
+
+
+class TestWithoutTheSystemsTimeZones:
+    """On an image without a time zone database, as slim ones are."""
+
+    def run(self, folder: Path, code: str) -> str:
+        """What `code` prints where the system has no time zones."""
+        environment = {**os.environ, "PYTHONTZPATH": str(folder)}
+        command = [sys.executable, "-c", f"from jobqueue.schedule.schedules_file import read_plan\n{code}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
+
+    def test_utc_needs_none(self, tmp_path: Path) -> None:
+        count = self.run(tmp_path, "import sys; sys.modules['tzdata'] = None; print(len(read_plan(None).entries))")
+        assert int(count) == len(entries())
+
+    def test_what_is_missing_is_said(self, tmp_path: Path, write: Callable[[str], Path]) -> None:
+        path = write('[schedules.a]\ncron = "0 3 * * *"\ntimezone = "Europe/Bucharest"\nkind = "x"')
+        (tmp_path / "none").mkdir()
+        said = self.run(
+            tmp_path / "none",
+            "import sys; sys.modules['tzdata'] = None\nfrom pathlib import Path\n"
+            f"try: read_plan(Path({str(path)!r}))\nexcept Exception as error: print(error)",
+        )
+        assert "timezone cannot be Europe/Bucharest: this machine has no time zone database" in said
+        assert "install the Python package tzdata" in said
+
+    def test_other_zones_come_with_a_dependency(self, tmp_path: Path) -> None:
+        read = "from jobqueue.schedule.schedule_rules import zone; print(zone('Europe/Bucharest'))"
+        assert self.run(tmp_path, read) == "Europe/Bucharest"

