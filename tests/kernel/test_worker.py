@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.waiting import Stopwatch, eventually
 from jobqueue.errors import Retry
 from jobqueue.kernel import Queue
 from jobqueue.kernel.database.store import UnknownQueue
+from jobqueue.moments import LONG_AGO, NEVER
 
 if TYPE_CHECKING:
     from tests.kernel.helpers import Rig
@@ -250,3 +252,16 @@ def test_a_thread_pool_of_one_works_on_several_queues(rig: Rig) -> None:
     rig.insert(10, "work", id="=generate_series")
     rig.worker(Queue("jobs", nothing), Queue("work", nothing), concurrency=1)
     eventually(lambda: rig.states() == rig.states("work") == {"completed": 10})
+
+
+def test_a_job_whose_times_python_cannot_hold_is_worked_on_as_any_other(rig: Rig) -> None:
+    rig.rows("ALTER TABLE jobs ADD COLUMN day date")
+    rig.insert(1, run_after="-infinity", created_at="infinity", day="infinity")
+    rig.insert(1, run_after="infinity")
+    seen: list[tuple[object, ...]] = []
+    rig.run_once(
+        lambda job, _: seen.append((job.columns["run_after"], job.columns["created_at"], job.columns["day"])),
+        columns=("run_after", "created_at", "day"),
+    )
+    assert seen == [(LONG_AGO, NEVER, date.max)]
+    assert rig.states() == {"completed": 1, "pending": 1}
