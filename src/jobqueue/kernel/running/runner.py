@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
+from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permanent, Retry, Snooze, in_seconds
 from jobqueue.kernel.running.outcome import Outcome
 from jobqueue.observe.log_context import attach, detach
 from jobqueue.observe.logging import get_logger
@@ -25,6 +27,9 @@ _LONGEST_ERROR = 2_000
 
 # Seconds. Whatever an origin asks for in Retry-After, the job is tried again within a month.
 _LONGEST_DELAY = 30 * 86_400.0
+
+# Seconds before the next attempt when the queue's own backoff fails.
+_WITHOUT_BACKOFF = 60.0
 
 
 class _Ending(NamedTuple):
@@ -47,52 +52,119 @@ class Runner:
         self._redact = redact
 
     def run(self, job: LeasedJob, context: Context) -> Outcome:
-        """Run the handler. Never raises: each way in which a handler can end has an outcome."""
-        queue = self._queues[job.queue]
+        """Run the handler. Each way in which a handler can end has an outcome; what hits the runner itself is raised."""
+        name, id_ = job.queue, job.id
+        queue = self._queues[name]
         began = time.perf_counter()
         attach(job.log_fields)
         try:
-            verb, error, delay = self._attempt(queue, job, context)
+            ending = self._attempt(queue, job, context)
         finally:
             detach()
-        took = time.perf_counter() - began
+            # The handler had the job in hand: under another name its lease would be renewed forever.
+            job.queue, job.id = name, id_
+        return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
+
+    def give_up(self, job: LeasedJob, error: BaseException) -> Outcome:
+        """The outcome of a job whose thread was ended by `error` outside its handler: a failed attempt."""
+        return self._outcome(job, self._failed(self._queues[job.queue], job, error), 0.0, {}, recorded=False)
+
+    def _outcome(
+        self, job: LeasedJob, ending: _Ending, took: float, stages: dict[str, float], *, recorded: bool
+    ) -> Outcome:
+        verb, error, delay = ending
         if error is None:
-            return Outcome(job, verb, None, 0.0, took, context.stages, context.committed)
-        message = _storable(self._redact(error))
-        return Outcome(
-            job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, context.stages, context.committed
-        )
+            return Outcome(job, verb, None, 0.0, took, stages, recorded)
+        try:
+            message = _storable(self._redact(error))
+        except BaseException as fault:  # noqa: BLE001 - to redact is a host's code, of a text that is the handler's
+            # Nobody knows what the text holds: better none than a secret.
+            log.error("error_withheld", error=type(fault).__name__)
+            message = "the error's text is withheld: it could not be searched for secrets"
+        return Outcome(job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, stages, recorded)
 
     def _attempt(self, queue: Queue, job: LeasedJob, context: Context) -> _Ending:
         try:
-            queue.handler(job, context)
-        except BaseException as error:
+            # The type says that there is nothing; a host's code may not.
+            returned: object = queue.handler(job, context)  # type: ignore[func-returns-value]
+            if returned is not None:
+                _raise_returned(returned)
+        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises is its job's end
             if context.committed:
                 # The effects and the outcome are in the database: a later failure cannot undo them.
-                log.error("handler_failed_after_commit", exc_info=error)
+                _log_failure("handler_failed_after_commit", error)
                 return _COMPLETED
-            return self._judge(queue, job, error)
+            try:
+                return self._judge(queue, job, error)
+            except BaseException as unreadable:  # noqa: BLE001 - the same boundary
+                # What an exception says of itself is code of the handler's too.
+                return self._failed(queue, job, error, f" (which cannot be read: {_text(unreadable)})")
         return _COMPLETED
 
     def _judge(self, queue: Queue, job: LeasedJob, error: BaseException) -> _Ending:
         match error:
             case Permanent():
-                return _Ending("fail", str(error))
+                return _Ending("fail", _text(error))
             case Snooze():
-                return _Ending("snooze", str(error), error.seconds)
+                return _Ending("snooze", _text(error), in_seconds(error.seconds, "Snooze.seconds"))
             case Cancelled():
-                return _Ending("cancel", str(error))
+                return _Ending("cancel", _text(error))
             case Interrupted():
-                return _Ending("release", str(error))
+                return _Ending("release", _text(error))
+            case LeaseLost() if job.lost:
+                return _Ending("lost", _text(error))
             case LeaseLost():
-                return _Ending("lost", str(error))
+                # Somebody's word only: when the lease is lost indeed, the database refuses to record this.
+                return _Ending("retry", _text(error), self._backoff(queue, job))
             case Retry():
-                after = queue.backoff.delay(job.retry_count) if error.after is None else error.after
-                return _Ending("retry", str(error), after)
+                after = self._backoff(queue, job) if error.after is None else in_seconds(error.after, "Retry.after")
+                return _Ending("retry", _text(error), after)
             case _:
-                log.error("handler_raised", exc_info=error)
-                text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                return _Ending("retry", text, queue.backoff.delay(job.retry_count))
+                return self._failed(queue, job, error)
+
+    def _failed(self, queue: Queue, job: LeasedJob, error: BaseException, more: str = "") -> _Ending:
+        _log_failure("handler_raised", error)
+        name, text = type(error).__name__, _text(error)
+        return _Ending("retry", (f"{name}: {text}" if text else name) + more, self._backoff(queue, job))
+
+    def _backoff(self, queue: Queue, job: LeasedJob) -> float:
+        """The queue's own wait before the next attempt. The queue may have it from its host, and it may fail as a handler does."""
+        try:
+            return in_seconds(queue.backoff.delay(job.retry_count), "a backoff")
+        except BaseException as error:  # noqa: BLE001 - so may a host's own backoff do anything
+            _log_failure("backoff_failed", error)
+            return _WITHOUT_BACKOFF
+
+
+def _raise_returned(returned: object) -> None:
+    """Raise what the handler returned instead of raising it, and TypeError for work that nobody would do. Ignores all else."""
+    if isinstance(returned, JobError):
+        raise returned
+    if isinstance(returned, type) and issubclass(returned, JobError):
+        raise TypeError(f"the handler returned the class {returned.__name__}: raise an instance of it")
+    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()
+        raise TypeError(
+            f"the handler returned a {type(returned).__name__}, which nobody runs: do the work before returning"
+        )
+
+
+def _text(error: BaseException) -> str:
+    """What the error says of itself; it may be unable to."""
+    try:
+        return str(error)
+    except BaseException as fault:  # noqa: BLE001 - the handler has ended: nothing that its exception does ends the thread too
+        return f"its text cannot be read, that raised {type(fault).__name__}"
+
+
+def _log_failure(event: str, error: BaseException) -> None:
+    """Log the error with its stack where that can be done: the job's outcome comes first."""
+    try:
+        log.error(event, exc_info=error)
+    except BaseException:  # noqa: BLE001 - to write a line calls the exception's own code
+        with suppress(Exception):
+            log.error(event, error=type(error).__name__)
 
 
 def _storable(message: str) -> str:

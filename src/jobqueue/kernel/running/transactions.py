@@ -66,7 +66,7 @@ class Transactions:
         """A cursor in a transaction that commits at the end of the block, or is rolled back when the block raises.
 
         Raises psycopg.OperationalError when no connection can be had or it is lost: nobody knows then whether a commit that was
-        under way happened. Raises psycopg.InternalError when a statement failed and the block passed over that.
+        under way happened. Raises psycopg.InternalError when a statement failed and the block passed over that, and when the block ended the transaction.
         """
         connection = self._pool.getconn(timeout=_WAIT)
         try:
@@ -110,3 +110,5 @@ def _refuse_silence(connection: psycopg.Connection[Any]) -> None:
             raise psycopg.InternalError(
                 "a statement failed and that was passed over: the transaction cannot be committed"
             )
+        case TransactionStatus.IDLE:
+            raise psycopg.InternalError("the transaction was ended within its block: nobody knows what of it is left")
