@@ -11,6 +11,7 @@ WHY = {
     "src/jobqueue/kernel/worker.py": "starts the loops in order and stops them in order; each half is wrong without the other",
     "tests/kernel/database/test_prepared.py": "the driver's way and ours side by side: every value, answer and error on both",
     "tests/kernel/running/test_completer.py": "every outcome of a handler, alone, in a batch, and of a lease that is lost",
+    "tests/kernel/running/test_endings.py": "a hundred ways for a handler to end, and the one test of them all",
     "tests/kernel/test_adopt.py": "one function of SQL and the tables that it is asked to adopt",
     "tests/kernel/test_listener.py": "every way in which a rest begins and ends; they share a listener with a clock",
     "tests/media/test_media_purge.py": "one purge over files that share objects in every way",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
     from jobqueue.kernel.queue import Queue
+    from jobqueue.kernel.running.outcome import Outcome
     from jobqueue.kernel.worker_options import WorkerOptions
 
 log = get_logger(__name__)
@@ -73,7 +74,7 @@ class Worker:
         self._queues = list(queues)
         self._runner = Runner({queue.name: queue for queue in queues}, redact)
         self._leases = Leases(options.lease_seconds)
-        self._pool = Pool(options.concurrency, self._run, self._freed)
+        self._pool = Pool(options.concurrency, self._run, self._freed, self._broke)
         self._interrupted = threading.Event()
         self._draining = threading.Event()
         self._hurried = False
@@ -213,7 +214,7 @@ class Worker:
 
     def stuck(self) -> str | None:
         """Why this process makes no progress, or None. The database's absence is no reason: it comes back."""
-        return find_stuck(self._loops)
+        return find_stuck(self._loops) or self._pool.stuck()
 
     # Parts
 
@@ -257,7 +258,13 @@ class Worker:
         context = Context(
             job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
         )
-        outcome = self._runner.run(job, context)
+        self._end(job, self._runner.run(job, context))
+
+    def _broke(self, job: LeasedJob, error: BaseException) -> None:
+        """The job's thread ends with an error of its own. An outcome that is on its way already is the one that counts."""
+        self._end(job, self._runner.give_up(job, error))
+
+    def _end(self, job: LeasedJob, outcome: Outcome) -> None:
         job.ended = True
         self._completer.submit(outcome)
         self._claimer.capacity.ended(job.queue)
@@ -297,6 +304,7 @@ class Worker:
         while not self._stopped.wait(0.5):
             now = time.monotonic()
             self._meter.in_flight(self._claimer.capacity.in_flight)
+            self._pool.look_after()
             guarded: list[Link | Transactions] = [self._transactions, *self._links]
             for connections in guarded:
                 if connections.cut_if_stuck(now):

@@ -360,3 +360,26 @@ def test_however_a_handler_ends_its_job_has_one_outcome(rig: Rig) -> None:
     # One came back once, by its own word.
     assert sum(ended.values()) == len(handlers) + 1, ended
     assert (worker._pool.in_flight, len(worker._leases), worker._completer.unrecorded) == (0, 0, 0)
+
+
+def test_a_job_whose_thread_is_ended_from_outside_its_handler_has_an_outcome(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an exception that another thread sets in it, which arrives when the handler is through."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    rig.insert(3)
+    worker = rig.unstarted(Queue("jobs", lambda *_: None, backoff=Later()), concurrency=1)
+    run, hit = worker._runner.run, Once(SystemExit())
+
+    def interrupted(*args: Any) -> Any:
+        hit()
+        return run(*args)
+
+    monkeypatch.setattr(worker._runner, "run", interrupted)
+    assert worker.run_once(20.0)
+    assert rig.rows("SELECT status, retry_count, error_message, lease_expires_at FROM jobs ORDER BY id") == [
+        ("pending", 1, "SystemExit", None),
+        ("completed", 0, None, None),
+        ("completed", 0, None, None),
+    ]
+    assert worker.stuck() is None

@@ -94,6 +94,51 @@ def test_jobs_that_nobody_has_begun_can_be_taken_back(runs: Runs) -> None:
     assert (len(closed.take_back()), closed.in_flight) == (3, 0)
 
 
+def test_a_thread_that_ends_with_an_error_tells_its_job_and_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    heard: list[object] = []
+
+    def run(job: LeasedJob) -> None:
+        heard.append(job)
+        if job is FATAL:
+            raise SystemExit
+
+    def broke(job: LeasedJob, error: BaseException) -> None:
+        # The slot is not free yet: a drain waits for what is done here.
+        heard.append((job, type(error), pool.in_flight))
+
+    pool = Pool(1, run, lambda: None, broke)
+    pool.submit([FATAL, *jobs(1)])
+    assert pool.wait_idle(5.0)
+    assert heard == [FATAL, (FATAL, SystemExit, 2), 0]
+    assert pool.stuck() is None
+    pool.close()
+
+
+def test_a_thread_that_the_system_refuses_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ran: list[object] = []
+    pool = Pool(2, ran.append, lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        pool.submit(jobs(2))
+    assert (ran, pool.in_flight) == ([], 2)
+    pool.look_after()
+    assert pool.wait_idle(5.0)
+    assert ran == [0, 1]
+    pool.close()
+
+
+def test_a_thread_that_is_gone_without_a_word_is_told(runs: Runs) -> None:
+    runs.pool.submit(jobs(2))
+    eventually(began(runs, 2))
+    assert runs.pool.stuck() is None
+    runs.pool._threads.pop()
+    assert runs.pool.stuck() == "2 jobs run in 1 threads: a thread has ended without a word"
+
+
 def test_a_thread_that_ends_with_an_error_gives_its_slot_back(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda details: ended.append(details.exc_type))

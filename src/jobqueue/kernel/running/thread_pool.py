@@ -7,30 +7,45 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from jobqueue.observe.logging import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue.kernel.job import LeasedJob
 
+log = get_logger(__name__)
+
 
 class Pool:
     """`size` threads that call `run(job)`. `freed()` is called after each job, in the job's thread.
+
+    `run` is not expected to raise. When something is raised in it all the same, `broke(job, error)` is called before the slot
+    is free, the thread ends with the error, and another takes its place.
 
     Threads are called one by one: a thread that takes a job calls the next one if there are more jobs, and only one is on its
     way at a time. So jobs that wait for something begin one after the other within microseconds, and jobs that are over at
     once run in the thread that is awake, without waking others that would find nothing left.
     """
 
-    def __init__(self, size: int, run: Callable[[LeasedJob], None], freed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        size: int,
+        run: Callable[[LeasedJob], None],
+        freed: Callable[[], None],
+        broke: Callable[[LeasedJob, BaseException], None] = lambda _job, _error: None,
+    ) -> None:
         self.size = size
         self._run = run
         self._freed = freed
+        self._broke = broke
         self._waiting: deque[LeasedJob] = deque()
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._running = 0
-        self._threads = 0
+        self._threads: set[threading.Thread] = set()
+        self._started = 0
         self._unoccupied = 0
         self._called = False
         self._closed = False
@@ -58,10 +73,30 @@ class Pool:
         if self._unoccupied:
             self._called = True
             self._ready.notify()
-        elif self._threads < self.size:
+        elif len(self._threads) < self.size:
+            self._started += 1
+            try:
+                thread = threading.Thread(target=self._work, name=f"job-{self._started}", daemon=True)
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                # The jobs wait for a thread that is free, or for the next call.
+                log.warning("thread_refused", threads=len(self._threads), error=str(error))
+                return
             self._called = True
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
+            self._threads.add(thread)
+
+    def look_after(self) -> None:
+        """Call a thread for jobs that wait although none is on its way, because the system refused one. For another thread."""
+        with self._lock:
+            self._call()
+
+    def stuck(self) -> str | None:
+        """Why slots are lost, or None: a thread that is gone without a word still holds its job's."""
+        with self._lock:
+            alive = sum(thread.is_alive() for thread in self._threads)
+            if self._running > alive:
+                return f"{self._running} jobs run in {alive} threads: a thread has ended without a word"
+        return None
 
     def take_back(self) -> list[LeasedJob]:
         """Remove and return the jobs that no thread has begun."""
@@ -87,7 +122,10 @@ class Pool:
             self._serve()
         finally:
             with self._lock:
-                self._threads -= 1
+                self._threads.discard(threading.current_thread())
+                # It may be the one that was on its way, or that jobs counted on.
+                self._called = False
+                self._call()
 
     def _serve(self) -> None:
         waiting, run, freed = self._waiting, self._run, self._freed
@@ -100,8 +138,10 @@ class Pool:
                     if self._closed:
                         return
                     self._unoccupied += 1
-                    self._ready.wait()
-                    self._unoccupied -= 1
+                    try:
+                        self._ready.wait()
+                    finally:
+                        self._unoccupied -= 1
                     called = True
                 # In this order: a reader without the lock must never see one job too few.
                 self._running += 1
@@ -111,6 +151,10 @@ class Pool:
                 self._call()
             try:
                 run(job)
+            except BaseException as error:
+                log.error("job_thread_ended", exc_info=error)
+                self._broke(job, error)
+                raise
             finally:
                 with self._lock:
                     self._running -= 1
