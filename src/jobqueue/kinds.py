@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter
 
-from jobqueue.errors import Snooze
+from jobqueue.errors import ConfigurationError, Snooze
 from jobqueue.kernel import Context, Job, Queue
+from jobqueue.kernel.queue import unfit
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ class Kinds:
     ) -> None:
         """Have `handler` do jobs of `kind`; `when(payload)` tells which schedules of that kind can run here.
 
-        Raises ValueError for a kind that is taken.
+        Raises ValueError for a kind that is taken, ConfigurationError for a handler that cannot do jobs.
         """
+        if reason := unfit(handler):
+            raise ConfigurationError([f"the kind {kind} cannot use its handler: {reason}"])
         if kind in self._handlers:
             raise ValueError(f"the kind {kind} is registered already")
         self._handlers[kind] = handler

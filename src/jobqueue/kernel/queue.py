@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobqueue.backoff import Backoff
+from jobqueue.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
@@ -35,6 +38,11 @@ class Queue:
     `name` is what adopt() returned. `columns` are the table's own columns that the handler reads from `job.columns`.
     `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency. `backoff` gives the seconds
     before a failed job's next attempt.
+
+    `handler` is given every job of the table. In `jobs`, the queue that many programs share, these are jobs of all kinds:
+    `jobqueue.kinds.Kinds` gives handlers their own kinds there.
+
+    Raises ConfigurationError when the handler is none that a thread can call, or another value cannot be meant.
     """
 
     name: str
@@ -43,3 +51,32 @@ class Queue:
     backoff: Backoff = field(default_factory=Backoff)
     limit: int | None = None
     chores: tuple[Chore, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = []
+        columns: object = self.columns
+        if reason := unfit(self.handler):
+            problems.append(f"the queue {self.name} cannot use its handler: {reason}")
+        if isinstance(columns, str):
+            problems.append(f"the queue {self.name} takes columns as a tuple of names: columns=({columns!r},)")
+        if self.limit is not None and self.limit < 1:
+            problems.append(f"the queue {self.name} has a limit of {self.limit}: at least 1 job must be able to run")
+        if problems:
+            raise ConfigurationError(problems)
+
+
+def unfit(handler: object) -> str | None:
+    """Why `handler` cannot do jobs, or None. A handler is called in a thread; what it returns is neither awaited nor run through."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name = getattr(handler, "__qualname__", type(handler).__qualname__)
+    if not callable(handler):
+        return f"it is of the type {name}, which cannot be called"
+    if isinstance(handler, type):
+        return f"{name} is a class, and to make one does no job; give an instance, or a function"
+    for form in (handler, handler.__call__):
+        if inspect.iscoroutinefunction(form):
+            return f"{name} is an async def, which nobody awaits here; give a plain def that calls asyncio.run"
+        if inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form):
+            return f"{name} is a generator (it has a yield), whose body would never run; do the work and return"
+    return None

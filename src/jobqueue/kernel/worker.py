@@ -10,16 +10,18 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from tenacity import Retrying, retry_if_exception_type
 
 from jobqueue import __version__
 from jobqueue.backoff import RECONNECT
+from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
 from jobqueue.kernel.database.link import LOST, Link
-from jobqueue.kernel.database.store import Store, describe
+from jobqueue.kernel.database.store import Store, describe, list_columns
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
 from jobqueue.kernel.leasing.rescuer import Rescuer
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from jobqueue.kernel.database.statements import Description
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
     from jobqueue.kernel.queue import Queue
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from jobqueue.kernel.worker_options import WorkerOptions
 
 log = get_logger(__name__)
+
+Subject = TypeVar("Subject")
+Answer = TypeVar("Answer")
 
 # Seconds that handlers get to notice the end of the drain before the worker releases their jobs.
 _NOTICE = 2.0
@@ -57,6 +61,8 @@ class Worker:
 
     `redact` removes secrets from the error messages that are stored. `start` waits for a database that is away; it raises
     psycopg.OperationalError only if `hurry()` ended the wait.
+
+    Raises ConfigurationError when a queue is given twice.
     """
 
     def __init__(
@@ -67,6 +73,9 @@ class Worker:
         metrics: Metrics | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
+        names = Counter(queue.name for queue in queues)
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise ConfigurationError([f"the queue {name} is given twice: one handler takes its jobs" for name in twice])
         # A container's only process has the same pid after every start: the random part tells one life from the next.
         self.name = options.name or f"{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = metrics or Metrics()
@@ -91,12 +100,12 @@ class Worker:
     def start(self) -> None:
         """Start all loops. Waits for the database while it is away.
 
-        Raises UnknownQueue when a queue's table was never adopted, psycopg.Error when the database refuses us or `hurry()`
-        ended the wait.
+        Raises UnknownQueue when a queue's table was never adopted, ConfigurationError when it has no such columns as the queue
+        names, psycopg.Error when the database refuses us or `hurry()` ended the wait.
         """
         link = self._link("start")
         try:
-            self._stores = {queue.name: Store(self._describe(link, queue), queue.columns) for queue in self._queues}
+            self._stores = self._open_stores(link)
         finally:
             link.close()
         sources = [(queue, self._stores[queue.name]) for queue in self._queues]
@@ -225,7 +234,27 @@ class Worker:
         self._links.append(link)
         return link
 
-    def _describe(self, link: Link, queue: Queue) -> Description:
+    def _open_stores(self, link: Link) -> dict[str, Store]:
+        stores: dict[str, Store] = {}
+        problems: list[str] = []
+        for queue in self._queues:
+            description = self._persist(describe, link, queue.name)
+            found = self._persist(list_columns, link, description)
+            if not found:
+                problems.append(f"the table {description.table} of the queue {queue.name} does not exist any more")
+            elif missing := [repr(column) for column in queue.columns if column not in found]:
+                problems.append(
+                    f"the table {description.table} of the queue {queue.name} has no column {', '.join(missing)}"
+                )
+            else:
+                stores[queue.name] = Store(description, queue.columns)
+        if problems:
+            raise ConfigurationError(problems)
+        return stores
+
+    def _persist(self, ask: Callable[[Link, Subject], Answer], link: Link, subject: Subject) -> Answer:
+        """What the database answers, which is waited for while it is away."""
+
         def rest(seconds: float) -> None:
             until = time.monotonic() + seconds
             while time.monotonic() < until and not self._hurried:
@@ -242,7 +271,7 @@ class Worker:
             wait=RECONNECT,
             sleep=rest,
             before_sleep=warn,
-        )(describe, link, queue.name)
+        )(ask, link, subject)
 
     def _introduce(self) -> dict[str, Any]:
         return {

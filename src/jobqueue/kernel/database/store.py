@@ -52,6 +52,11 @@ def describe(link: Link, name: str) -> Description:
     return Description(name, *rows[0])
 
 
+def list_columns(link: Link, description: Description) -> set[str]:
+    """The names of the columns of the queue's table, the system's own included; none when the table is gone."""
+    return {name for (name,) in link.fetch(statement("list_columns"), {"table": description.table})}
+
+
 class Store:
     """The statements of one queue. Every method is one statement and one transaction, unless it takes a cursor."""
 

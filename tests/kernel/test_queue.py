@@ -1,0 +1,132 @@
+"""What a queue and a worker cannot be told: each is refused in a sentence, before any job could suffer from it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobqueue.errors import ConfigurationError
+from jobqueue.kernel import Queue, Worker, WorkerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.kernel.helpers import Rig
+
+
+def nothing(*_: Any) -> None:
+    """A handler."""
+
+
+async def awaited(*_: Any) -> None:
+    """Its body would never run."""
+
+
+def generated(*_: Any) -> Iterator[int]:
+    yield 1
+
+
+async def generated_asynchronously(*_: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+class Handlers:
+    """An object, and methods of one."""
+
+    def __call__(self, *_: Any) -> None:
+        """Do a job."""
+
+    def plain(self, *_: Any) -> None:
+        """Do a job."""
+
+    async def awaited(self, *_: Any) -> None:
+        """Its body would never run."""
+
+
+class Awaited:
+    """An object that is called like a handler, and is none."""
+
+    async def __call__(self, *_: Any) -> None:
+        """Its body would never run."""
+
+
+UNFIT: list[tuple[Any, str]] = [
+    (awaited, "awaited is an async def"),
+    (functools.partial(functools.partial(awaited, 1), 2), "awaited is an async def"),
+    (Handlers().awaited, r"Handlers\.awaited is an async def"),
+    (Awaited(), "Awaited is an async def"),
+    (functools.partial(Awaited()), "Awaited is an async def"),
+    (generated, "generated is a generator"),
+    (generated_asynchronously, "generated_asynchronously is a generator"),
+    (None, "NoneType, which cannot be called"),
+    ("send", "str, which cannot be called"),
+    (Handlers, "Handlers is a class"),
+]
+
+
+@pytest.mark.parametrize(("handler", "reason"), UNFIT)
+def test_what_is_no_handler_is_refused(handler: Any, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the queue invoices cannot use its handler: .*{reason}"):
+        Queue("invoices", handler)
+
+
+@pytest.mark.parametrize(
+    "handler", [nothing, lambda *_: None, functools.partial(nothing, 1), Handlers(), Handlers().plain, print]
+)
+def test_whatever_can_be_called_in_a_thread_is_a_handler(handler: Any) -> None:
+    assert Queue("invoices", handler).handler is handler
+
+
+def test_a_queue_tells_all_of_its_problems() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Queue("invoices", awaited, columns="customer", limit=0)  # type: ignore[arg-type]
+    _, columns, limit = refused.value.problems
+    assert "columns=('customer',)" in columns
+    assert limit == "the queue invoices has a limit of 0: at least 1 job must be able to run"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"concurrency": -1}, "concurrency is -1"),
+        ({"lease_seconds": 0.0}, r"lease_seconds is 0\.0"),
+        ({"poll_seconds": -1.0}, r"poll_seconds is -1\.0"),
+        ({"transaction_seconds": float("nan")}, "transaction_seconds is nan"),
+    ],
+)
+def test_a_worker_cannot_be_told_what_it_could_not_do(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        WorkerOptions("", **options)
+
+
+def test_a_worker_serves_a_queue_once() -> None:
+    with pytest.raises(ConfigurationError, match="the queue jobs is given twice"):
+        Worker(WorkerOptions(""), [Queue("jobs", nothing), Queue("work", nothing), Queue("jobs", nothing)])
+
+
+def test_columns_that_the_tables_do_not_have_are_told_at_the_start(rig: Rig) -> None:
+    rig.table("work")
+    rig.table("gone")
+    rig.sql.execute(b"DROP TABLE gone")
+    worker = rig.unstarted(
+        Queue("jobs", nothing, columns=("kind", "paylod", "kidn")),
+        Queue("work", nothing, columns=("ctid",)),
+        Queue("gone", nothing),
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        worker.start()
+    assert refused.value.problems == [
+        "the table public.jobs of the queue jobs has no column 'paylod', 'kidn'",
+        "the table public.gone of the queue gone does not exist any more",
+    ]
+    assert not worker.started
+
+
+def test_a_column_that_was_dropped_is_none(rig: Rig) -> None:
+    rig.table("work")
+    rig.sql.execute(b"ALTER TABLE work ADD COLUMN note text; ALTER TABLE work DROP COLUMN note")
+    with pytest.raises(ConfigurationError, match="no column 'note'"):
+        rig.unstarted(Queue("work", nothing, columns=("note",))).start()
