@@ -452,6 +452,27 @@ def test_a_queue_that_nobody_serves_is_wrong_usage() -> None:
     assert "publish_jobs" in line
 
 
+def test_a_table_of_a_hosts_own_is_told_how_it_gets_a_handler() -> None:
+    """The variables of publishing have nothing to do with it."""
+    done = run_worker({"DATABASE_URL": COMPLETE["DATABASE_URL"]}, "--queue", "invoices", "--queue", "jobs")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("--queue invoices: this program has no handler for it; ")
+    assert "Queue('invoices', handler)" in line
+    assert "docs/how-to/adopt-a-table.md" in line
+
+
+def test_a_column_that_a_queues_table_lacks_is_told_in_a_line(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute(b"ALTER TABLE jobs DROP COLUMN tick_slot CASCADE")
+    for arguments in ((), ("--once",)):
+        done = run_worker({"DATABASE_URL": database, "PORT": "0"}, "--queue", "jobs", *arguments)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "the table public.jobs of the queue jobs has no column 'tick_slot'\n",
+        )
+
+
 def test_a_database_without_our_tables_is_told_in_a_line(postgres: Postgres) -> None:
     dsn = postgres.create_database("without_our_tables")
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
 
+from jobqueue.artifacts.artifact_builder import QUEUE as ARTIFACTS
 from jobqueue.artifacts.artifact_builder import ArtifactBuilder
 from jobqueue.artifacts.artifact_plan import ArtifactLimits
 from jobqueue.artifacts.artifact_progress import ArtifactMetrics
@@ -14,6 +16,7 @@ from jobqueue.kinds import QUEUE as JOBS
 from jobqueue.maintenance import Maintenance
 from jobqueue.media.media_purge import MediaPurge
 from jobqueue.media.memory_budget import MemoryBudget, default_budget
+from jobqueue.media.publisher import QUEUE as PUBLISHING
 from jobqueue.media.publisher import Publisher
 from jobqueue.net.address_guard import Guard
 from jobqueue.net.download_limits import DownloadLimits
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from jobqueue.kinds import Kinds
     from jobqueue.observe.metrics import Metrics
     from jobqueue.settings import Settings
+
+
+_SERVED: Final = (PUBLISHING, ARTIFACTS, WEBHOOKS, JOBS)
 
 
 class _Media:
@@ -156,10 +162,12 @@ class Services:
     def queues(self, wanted: Sequence[str] = ()) -> list[Queue]:
         """The queues named in `wanted`, all of them when it is empty.
 
-        Raises ConfigurationError for a name that nobody serves, and when media's variables are missing for one that needs
-        them. It does so for all of them together too: if a worker left publishing out without a word, customers would be the
-        first to notice.
+        Raises ConfigurationError for a name that this program has no handler for, and when media's variables are missing for
+        one that needs them. It does so for all of them together too: if a worker left publishing out without a word, customers
+        would be the first to notice.
         """
+        if unknown := [name for name in wanted if name not in _SERVED]:
+            raise ConfigurationError([_without_handler(name) for name in unknown])
         if self._media is None and not (wanted and set(wanted) <= {JOBS, WEBHOOKS}):
             self._settings.require_media()
         known = [
@@ -167,12 +175,6 @@ class Services:
             self._webhooks.queue(),
             self._kinds.queue(),
         ]
-        names = [queue.name for queue in known]
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            raise ConfigurationError(
-                [f"--queue {name} is not served here; for example --queue {names[0]}" for name in unknown]
-            )
         return [queue for queue in known if not wanted or queue.name in wanted]
 
     def close(self) -> None:
@@ -180,3 +182,14 @@ class Services:
         self._webhooks.close()
         if self._media is not None:
             self._media.close()
+
+
+def _without_handler(queue: str) -> str:
+    if near := get_close_matches(queue, _SERVED, 1):
+        hint = f"for example --queue {near[0]}"
+    else:
+        hint = (
+            "write a worker of your own, Worker(WorkerOptions(dsn), "
+            f"[Queue({queue!r}, handler)]), as docs/how-to/adopt-a-table.md shows"
+        )
+    return f"--queue {queue}: this program has no handler for it; it has handlers for {', '.join(_SERVED)}; {hint}"

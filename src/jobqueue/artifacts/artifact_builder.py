@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+QUEUE: Final = "download_artifacts"
+
 STAGES: Final = ("select", "measure", "upload", "commit")
 
 CONTENT_TYPE: Final = "application/zip"
@@ -103,7 +105,7 @@ class ArtifactBuilder:
     def queue(self) -> Queue:
         """The queue for a worker. A process builds one artifact at a time: each fills its connections and memory."""
         return Queue(
-            "download_artifacts",
+            QUEUE,
             self.build,
             columns=("project_id", "type", "upload_key", "upload_id"),
             limit=1,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jobqueue.origin.origin_client import OriginClient
     from jobqueue.storage.objects import Objects
 
+QUEUE: Final = "publish_jobs"
+
 STAGES: Final = ("download", "decode", "encode", "upload", "commit")
 
 CONTENT_TYPE: Final = "image/webp"
@@ -94,7 +96,7 @@ class Publisher:
     def queue(self) -> Queue:
         """The queue for a worker."""
         return Queue(
-            "publish_jobs",
+            QUEUE,
             self.publish,
             columns=("file_id", "key_prefix"),
             chores=(Chore("publish_status", _STATUS_EVERY, publish_status.follow),),
