@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.schedule.helpers import Rig
 
-from jobqueue.errors import Retry
+from jobqueue import kernel
+from jobqueue.errors import ConfigurationError, Retry
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.metrics import Metrics
@@ -67,6 +69,28 @@ def test_a_handlers_own_verdict_counts(rig: Rig) -> None:
     rig.rows("INSERT INTO jobs (kind) VALUES ('report')")
     work(rig, kinds)
     assert rig.rows("SELECT retry_count, error_message FROM jobs") == [{"retry_count": 1, "error_message": "not yet"}]
+
+
+def test_the_kernels_example_leaves_other_peoples_kinds_alone(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """As beside the packaged schedules: a program that does not know their jobs must not fail them."""
+    example = "\n".join(re.findall(r"^    (.*)$", kernel.__doc__ or "", flags=re.MULTILINE))
+    rig.rows("INSERT INTO jobs (kind, payload) VALUES ('greet', '{\"name\": \"Ada\"}'), ('data-archival', '{}')")
+    exec(example.replace("postgresql:///app", rig.dsn), {**vars(kernel), "Kinds": Kinds})
+    assert capsys.readouterr().out == "hello Ada\n"
+    assert rig.rows("SELECT kind, status, retry_count FROM jobs ORDER BY kind") == [
+        {"kind": "data-archival", "status": "pending", "retry_count": 0},
+        {"kind": "greet", "status": "completed", "retry_count": 0},
+    ]
+
+
+async def nobody_awaits(_job: Job, _context: Context) -> None: ...
+
+
+def test_a_kind_refuses_what_is_no_handler() -> None:
+    kinds = Kinds()
+    with pytest.raises(ConfigurationError, match="the kind report cannot use its handler: nobody_awaits is an async"):
+        kinds.register("report", nobody_awaits)  # type: ignore[arg-type]
+    assert not kinds.serves("report", {})
 
 
 def test_who_serves_what() -> None:

@@ -61,7 +61,10 @@ class Interrupted(JobError):
 
 
 class LeaseLost(JobError):
-    """Somebody else holds this job now: stop touching the world; nothing this holder does is recorded."""
+    """Somebody else holds this job now: stop touching the world; nothing this holder does is recorded.
+
+    A handler that raises it while its lease is held after all has failed the attempt.
+    """
 
 
 def in_seconds(wait: Seconds, of: str) -> float:

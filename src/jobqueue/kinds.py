@@ -14,11 +14,10 @@ from jobqueue.errors import ConfigurationError, Snooze
 from jobqueue.kernel import Context, Job, Queue
 from jobqueue.kernel.queue import unfit
 from jobqueue.observe.logging import get_logger
+from jobqueue.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from jobqueue.observe.metrics import Metrics
 
 log = get_logger(__name__)
 
@@ -40,9 +39,10 @@ def heartbeat(_job: Job, context: Context) -> None:
 
 
 class Kinds:
-    """The kinds and their handlers. Fill it before the worker starts."""
+    """The kinds and their handlers. Fill it before the worker starts. `metrics` are those of the worker."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        metrics = metrics or Metrics()
         self._handlers: dict[str, KindHandler] = {}
         self._conditions: dict[str, Callable[[Mapping[str, Any]], bool]] = {}
         self._unserved = Counter(
