@@ -173,6 +173,21 @@ def test_a_checkpoint_ends_it(tmp_path: Path, fake: Path) -> None:
         heic.convert(source(tmp_path), max_pixels=10_000, checkpoint=checkpoint)
 
 
+def test_what_it_finished_during_a_long_checkpoint_counts(tmp_path: Path, fake: Path) -> None:
+    """A worker's checkpoint waits while its database is silent: the program goes on meanwhile."""
+    script(fake, f'read line < {tmp_path}/gate; echo done > "$4"')
+    os.mkfifo(tmp_path / "gate")
+    waits = [1.0]
+
+    def checkpoint() -> None:
+        if waits:
+            (tmp_path / "gate").write_text("go on\n")
+            threading.Event().wait(waits.pop())
+
+    converted = heic.convert(source(tmp_path), max_pixels=10_000, checkpoint=checkpoint, time_limit=0.5)
+    assert converted.read_text() == "done\n"
+
+
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [

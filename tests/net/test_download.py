@@ -25,6 +25,7 @@ from tests.support.http_server import (
     reset,
     unsized,
 )
+from tests.support.outage import Outage
 from tests.support.waiting import Stopwatch
 
 from jobqueue.errors import JobError, LeaseLost, Permanent, Retry
@@ -293,6 +294,46 @@ def test_waiting_of_ours_does_not_count_against_the_peer(fetch: Callable[..., Do
         assert (
             fetch(server, DownloadLimits(min_rate=100_000, rate_window_seconds=0.3), on_bytes=busy).size_bytes == 1000
         )
+
+
+HALF_AN_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500
+
+# Each with what is sent before the checkpoint that takes longer than the limit.
+SHORT_LIMITS = [
+    pytest.param(DownloadLimits(total_seconds=0.5), b"", id="total"),
+    pytest.param(DownloadLimits(total_seconds=0.5), HALF_AN_ANSWER, id="total, in the body"),
+    pytest.param(DownloadLimits(read_seconds=0.5), b"", id="read"),
+    pytest.param(DownloadLimits(read_seconds=0.5), HALF_AN_ANSWER, id="read, in the body"),
+    pytest.param(DownloadLimits(rate_window_seconds=0.5), HALF_AN_ANSWER, id="rate, in the body"),
+]
+
+
+@pytest.mark.parametrize(("limits", "start"), SHORT_LIMITS)
+def test_a_checkpoint_longer_than_any_limit_does_not_count_against_the_peer(
+    fetch: Callable[..., Downloaded], limits: DownloadLimits, start: bytes
+) -> None:
+    outage = Outage(1.0)
+
+    def rest(request: Request, wire: Wire) -> None:
+        wire.send(b"x" * 500) if start else reply(200, b"x" * 1000)(request, wire)
+
+    with FaultyServer(outage.before(rest, start=start)) as server:
+        assert is_body(fetch(server, limits, checkpoint=outage.checkpoint), b"x" * 1000)
+        assert len(server.requests) == 1
+    assert outage.over.is_set()
+
+
+@pytest.mark.parametrize(("limits", "start"), SHORT_LIMITS)
+def test_a_peer_that_stays_silent_after_a_long_checkpoint_is_given_up(
+    fetch: Callable[..., Downloaded], limits: DownloadLimits, start: bytes
+) -> None:
+    outage = Outage(1.0)
+    with (
+        FaultyServer(outage.before(hang, start=start)) as server,
+        pytest.raises(Retry, match=r"stalled|took longer|too slowly"),
+    ):
+        fetch(server, limits, checkpoint=outage.checkpoint)
+    assert outage.over.is_set()
 
 
 def test_largest_rate(fetch: Callable[..., Downloaded]) -> None:

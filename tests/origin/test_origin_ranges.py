@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.artifacts.helpers import MediaOrigin, noise
 from tests.support.http_server import Answer, FaultyServer, Request, Wire, file, hang, reply, reset
+from tests.support.outage import Outage
 
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Interrupted, Permanent, Retry
@@ -97,6 +98,17 @@ def test_what_may_pass_is_tried_again(origin: MediaOrigin, faults: list[Answer])
         assert read(origin.source(), 10, 20_000) == DATA[10:20_000]
         origin.faults["a"] = list(faults)
         assert measure(origin.source())[0] == WHOLE
+
+
+def test_a_checkpoint_longer_than_any_limit_costs_no_attempt() -> None:
+    outage = Outage(1.0)
+    limits = DownloadLimits(read_seconds=0.5, rate_window_seconds=0.5)
+    with FaultyServer(outage.before(file(DATA))) as server:
+        source = OriginRanges(server.url, "s", pool_size=1, limits=limits)
+        found: list[bytes] = []
+        source.read("a", 0, len(DATA), len(DATA), checkpoint=outage.checkpoint, sink=found.append)
+        assert (b"".join(found), len(server.requests)) == (DATA, 1)
+    assert outage.over.is_set()
 
 
 def test_after_five_attempts_the_file_is_given_up(origin: MediaOrigin) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from tests.schedule.helpers import Rig, Row, entry
 from tests.support.http_server import FaultyServer, hang, reply, reset
+from tests.support.outage import Outage
 from tests.support.waiting import eventually
 
 from jobqueue.errors import Permanent, Retry
@@ -270,6 +271,31 @@ def test_an_endless_answer_is_cut_off(posting: Posting) -> None:
     posting.server.script(endless)
     posting.tick()
     assert "did not answer within 0.5 s" in posting.job["error_message"]
+
+
+class _SilentDatabase:
+    """A context whose database is silent for the time of an outage."""
+
+    def __init__(self, context: Context, outage: Outage) -> None:
+        self._context = context
+        self.checkpoint = outage.checkpoint
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+@pytest.mark.parametrize(("answer", "state", "error"), [(reply(204), "completed", None), (hang, "enqueued", "did not")])
+def test_a_checkpoint_longer_than_the_limit_is_not_the_targets(
+    posting: Posting, answer: Any, state: str, error: str | None
+) -> None:
+    outage = Outage(1.0)
+    post = posting.caller.post
+    posting.engine.post = lambda job, context: post(job, cast("Context", _SilentDatabase(context, outage)))
+    posting.server.script(outage.before(answer))
+    assert posting.tick()["state"] == state
+    assert (error or "") in (posting.job["error_message"] or "")
+    assert len(posting.server.requests) == 1
+    assert outage.over.is_set()
 
 
 def test_a_target_that_this_process_does_not_know(posting: Posting) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.http_server import Answer, FaultyServer, Request, Wire, hang, reply, reset
+from tests.support.outage import Outage
 
 from jobqueue.net.address_guard import Guard
 from jobqueue.webhooks.posting import NoAnswer, Poster
@@ -99,3 +100,27 @@ def test_nobody_there_is_unreachable_and_a_silent_one_is_a_timeout(poster: Poste
     with FaultyServer(hang) as server:
         assert trouble(impatient, server.url) == "timeout"
     impatient.close()
+
+
+@pytest.fixture
+def impatient() -> Iterator[Poster]:
+    poster = Poster(Guard([ip_network("127.0.0.0/8")], allow_http=True), connections=2, total_seconds=0.5)
+    yield poster
+    poster.close()
+
+
+def test_a_checkpoint_longer_than_the_limit_is_not_the_receivers(impatient: Poster) -> None:
+    outage = Outage(1.0)
+    with FaultyServer(outage.before(reply(202, b"taken"))) as server:
+        answer = impatient.post(server.url, b"{}", {}, outage.checkpoint)
+    assert (answer.status, answer.body) == (202, "taken")
+    assert answer.seconds < 1.0
+    assert outage.over.is_set()
+
+
+def test_a_receiver_that_stays_silent_after_a_long_checkpoint_is_a_timeout(impatient: Poster) -> None:
+    outage = Outage(1.0)
+    with FaultyServer(outage.before(hang)) as server, pytest.raises(NoAnswer, match=r"within 0\.5 s") as caught:
+        impatient.post(server.url, b"{}", {}, outage.checkpoint)
+    assert caught.value.trouble == "timeout"
+    assert outage.over.is_set()

@@ -122,13 +122,15 @@ def _limit(pid: int, pixels: int, time_limit: float) -> None:
 def _wait(process: subprocess.Popen[bytes], time_limit: float, checkpoint: Callable[[], None] | None) -> int | None:
     """The program's exit status, or None when `time_limit` has passed."""
     end = time.monotonic() + time_limit
-    while time.monotonic() < end:
+    while True:
         try:
             return process.wait(_POLL)
         except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                return None
+            # It may take long, and what the program has finished meanwhile counts: so its time is looked at before.
             if checkpoint is not None:
                 checkpoint()
-    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

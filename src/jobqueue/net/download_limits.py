@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobqueue.errors import Retry
 from jobqueue.net.http_pool import CONNECT_SECONDS, READ_SECONDS
+from jobqueue.net.peer_clock import PeerClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 class DownloadLimits:
     """What a download may cost: bytes, seconds, and bytes a second.
 
-    `total_seconds` covers everything, resumes too; `read_seconds` is the longest silence. The peer must keep `min_rate`
-    over each `rate_window_seconds` spent waiting for the body; `max_rate` slows a download down, None lets it run.
+    `total_seconds` covers everything, resumes too, but the time in the caller's checkpoint; `read_seconds` is the longest
+    silence. The peer must keep `min_rate` over each `rate_window_seconds` spent waiting for the body; `max_rate` slows a
+    download down, None lets it run.
     Raises ValueError for limits that no download can meet.
     """
 
@@ -43,21 +45,21 @@ class DownloadLimits:
 class Watch:
     """Judges one download by `limits`, from now on. Only time spent waiting for the peer counts against its rate.
 
-    `checkpoint` returns while the caller still wants the download, and raises when not. Every method may raise what it
-    raises, and Retry in the name of `peer` when a limit is passed.
+    `checkpoint` returns while the caller still wants the download, and raises when not; how long it takes counts against
+    no limit. Every method may raise what it raises, and Retry in the name of `peer` when a limit is passed.
     """
 
     def __init__(self, limits: DownloadLimits, peer: str, checkpoint: Callable[[], None]) -> None:
         self._limits = limits
         self._peer = peer
-        self._checkpoint = checkpoint
-        self._deadline = time.monotonic() + limits.total_seconds
+        self._clock = PeerClock(checkpoint)
+        self._deadline = self._clock.now() + limits.total_seconds
         self._in_body = False
 
     def begin_request(self) -> None:
         """A request is about to be made: the peer may be silent for `read_seconds`."""
         self._go_on()
-        self._asked = time.monotonic()
+        self._asked = self._clock.now()
         self._in_body = False
 
     def begin_body(self) -> None:
@@ -66,12 +68,12 @@ class Watch:
         self._window_waited = 0.0
         self._window_bytes = 0
         self._body_bytes = 0
-        self._body_began = self._asked = time.monotonic()
+        self._body_began = self._asked = self._clock.now()
 
     def waiting(self) -> None:
         """Nothing came just now. Call this several times a second while that lasts."""
         self._go_on()
-        waited = time.monotonic() - self._asked
+        waited = self._clock.now() - self._asked
         if waited > self._limits.read_seconds:
             raise Retry(f"{self._peer} stalled: it sent nothing for {self._limits.read_seconds:g} s")
         if self._in_body:
@@ -79,7 +81,7 @@ class Watch:
 
     def received(self, count: int) -> None:
         """`count` bytes of the body came."""
-        self._window_waited += time.monotonic() - self._asked
+        self._window_waited += self._clock.now() - self._asked
         self._window_bytes += count
         self._body_bytes += count
         if self._judge(self._window_waited):
@@ -89,13 +91,13 @@ class Watch:
         """Return when more may be asked for, which `max_rate` can delay by the time of a piece."""
         self._go_on()
         if self._limits.max_rate is not None:
-            ahead = self._body_began + self._body_bytes / self._limits.max_rate - time.monotonic()
+            ahead = self._body_began + self._body_bytes / self._limits.max_rate - self._clock.now()
             time.sleep(max(ahead, 0.0))
-        self._asked = time.monotonic()
+        self._asked = self._clock.now()
 
     def _go_on(self) -> None:
-        self._checkpoint()
-        if time.monotonic() > self._deadline:
+        self._clock.checkpoint()
+        if self._clock.now() > self._deadline:
             raise Retry(f"{self._peer} took longer than the {self._limits.total_seconds:g} s that a download may take")
 
     def _judge(self, waited: float) -> bool:

@@ -7,7 +7,6 @@ made at least once, because its answer may be lost on the way. The key tells the
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from jobqueue import __version__
 from jobqueue.errors import JobError, Permanent, Retry, Snooze
 from jobqueue.kernel import Backoff
 from jobqueue.net.http_pool import describe, host_of, pool, replacing_stale, retry_after, while_waiting
+from jobqueue.net.peer_clock import PeerClock
 from jobqueue.net.target_url import BadPath, join_path
 from jobqueue.observe.logging import get_logger
 from jobqueue.schedule import target_breaker
@@ -165,12 +165,16 @@ class Caller:
         self, method: str, target: Target, url: TargetUrl, body: bytes | None, headers: Mapping[str, str], seconds: float,
         checkpoint: Callable[[], None],
     ) -> tuple[BaseHTTPResponse, bytes]:  # fmt: skip
-        """Make a call; returns the answer, and the first 64 KiB of its body. Raises Retry when none comes within `seconds`."""
-        deadline = time.monotonic() + seconds
+        """Make a call; returns the answer, and the first 64 KiB of its body. Raises Retry when none comes within `seconds`.
+
+        What `checkpoint` raises ends the call; the time that it takes is not the target's.
+        """
+        clock = PeerClock(checkpoint)
+        deadline = clock.now() + seconds
 
         def waiting() -> None:
-            checkpoint()
-            if time.monotonic() > deadline:
+            clock.checkpoint()
+            if clock.now() > deadline:
                 raise _TooSlow
 
         sent = {"User-Agent": f"jobqueue/{__version__}", "Accept": "application/json", **headers}

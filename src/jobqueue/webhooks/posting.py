@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
@@ -14,6 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from jobqueue.net.address_guard import Refused, guarded_pool
 from jobqueue.net.http_pool import CONNECT_SECONDS, describe, host_of, replacing_stale, retry_after, while_waiting
+from jobqueue.net.peer_clock import PeerClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jobqueue.net.address_guard import Guard
 
-# Seconds for everything: looking the name up, connecting, sending, and the answer.
+# Seconds for everything: looking the name up, connecting, sending, and the answer. Not for the checkpoint of the caller.
 TOTAL_SECONDS: Final = 10.0
 
 # Bytes of an answer that are kept; no more of it is read.
@@ -67,24 +67,26 @@ class Poster:
         """Send `body` and return the answer, whatever its status. Follows no redirect.
 
         It is sent once, and again only where a connection that was kept open turns out to be closed. `checkpoint` is
-        called several times a second meanwhile; whatever it raises ends the request. Raises NoAnswer.
+        called several times a second meanwhile; whatever it raises ends the request, and the time that it takes is not the
+        receiver's. Raises NoAnswer.
         """
-        began = time.monotonic()
+        clock = PeerClock(checkpoint)
+        began = clock.now()
         peer = f"the endpoint {host_of(url)}"
 
         def waiting() -> None:
-            checkpoint()
-            if time.monotonic() - began > self._total:
+            clock.checkpoint()
+            if clock.now() - began > self._total:
                 raise _TooLate
 
         def unanswered(trouble: Trouble, message: str) -> NoAnswer:
-            return NoAnswer(trouble, message, time.monotonic() - began)
+            return NoAnswer(trouble, message, clock.now() - began)
 
         try:
             self._guard.check_url(url)
             with while_waiting(waiting):
-                response = replacing_stale(lambda: self._request(url, body, headers, began))
-                return self._read(response, began)
+                response = replacing_stale(lambda: self._request(url, body, headers, clock, began))
+                return self._read(response, clock, began)
         except Refused as error:
             raise unanswered("refused", f"{peer} is not called: {error}") from None
         except _TooLate:
@@ -103,8 +105,10 @@ class Poster:
         """Close connections that are kept open."""
         self._pool.clear()
 
-    def _request(self, url: str, body: bytes, headers: Mapping[str, str], began: float) -> BaseHTTPResponse:
-        left = max(0.1, self._total - (time.monotonic() - began))
+    def _request(
+        self, url: str, body: bytes, headers: Mapping[str, str], clock: PeerClock, began: float
+    ) -> BaseHTTPResponse:
+        left = max(0.1, self._total - (clock.now() - began))
         return self._pool.urlopen(
             "POST",
             url,
@@ -117,7 +121,7 @@ class Poster:
             decode_content=False,
         )
 
-    def _read(self, response: BaseHTTPResponse, began: float) -> Answer:
+    def _read(self, response: BaseHTTPResponse, clock: PeerClock, began: float) -> Answer:
         """Read as much of the body as is kept. The status is the answer, even where the body does not come to its end."""
         kept = bytearray()
         whole = False
@@ -137,7 +141,7 @@ class Poster:
         return Answer(
             response.status,
             bytes(kept[:MOST_KEPT]).decode(errors="replace").replace("\0", ""),
-            time.monotonic() - began,
+            clock.now() - began,
             retry_after(headers.get("Retry-After"), headers.get("Date")),
             _words(response),
         )
