@@ -25,13 +25,13 @@ def held(*jobs: LeasedJob, lease: float = 60.0) -> Leases:
     return leases
 
 
-def guard(leases: Leases, one: LeasedJob, interrupted: threading.Event | None = None) -> None:
-    leases.guard(one, interrupted or threading.Event())
+def guard(leases: Leases, one: LeasedJob, interrupted: threading.Event | None = None) -> float:
+    return leases.guard(one, interrupted or threading.Event())
 
 
 def test_a_fresh_lease_may_be_acted_on() -> None:
     one = job()
-    guard(held(one), one)
+    assert guard(held(one), one) == 0.0
 
 
 def test_a_renewal_that_leaves_a_job_out_loses_it() -> None:
@@ -91,6 +91,16 @@ def test_a_holder_without_news_waits_for_it(answer: str) -> None:
         leases.renewed([one], {1: True} if answer == "renewed" else {}, time.monotonic())
     thread.join(5.0)
     assert outcome == [{"renewed": "acts", "lost": "LeaseLost", "interrupted": "Interrupted"}[answer]]
+
+
+def test_a_holder_is_told_how_long_it_waited() -> None:
+    one = job(renewed_ago=46)
+    leases = held(one)
+    answer = threading.Timer(0.3, lambda: leases.renewed([one], {1: True}, time.monotonic()))
+    answer.start()
+    began = time.monotonic()
+    assert 0.2 < guard(leases, one) <= time.monotonic() - began
+    answer.join()
 
 
 def test_claiming_a_job_again_in_the_same_process_takes_it_from_its_earlier_holder() -> None:

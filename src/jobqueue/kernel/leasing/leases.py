@@ -83,17 +83,20 @@ class Leases:
             return False
         return now - job.renewed_at < self.lease_seconds * _ACTED_ON
 
-    def guard(self, job: LeasedJob, interrupted: threading.Event) -> None:
+    def guard(self, job: LeasedJob, interrupted: threading.Event) -> float:
         """Return when `job` may be acted on. Waits while renewals get no answer: nobody may touch the world meanwhile.
 
-        Raises LeaseLost when somebody else has the job, Interrupted when the worker is shutting down.
+        Returns the seconds that it waited. Raises LeaseLost when somebody else has the job, Interrupted when the worker is
+        shutting down.
         """
+        began: float | None = None
         while True:
             if interrupted.is_set():
                 raise Interrupted("the worker is shutting down")
             if job.lost:
                 raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
             if self.is_fresh(job):
-                return
+                return 0.0 if began is None else time.monotonic() - began
+            began = began or time.monotonic()
             with self._changed:
                 self._changed.wait(0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Mapping
 
     import psycopg
@@ -61,10 +61,28 @@ def _pause(state: RetryCallState) -> float:
     return _NOT_YET if waits else RECONNECT(state)
 
 
-class Context:
-    """The handler's side of one attempt at a job. Not for use after the handler has returned."""
+# One for all contexts: it is taken only after a wait.
+_counting = threading.Lock()
 
-    __slots__ = ("_draining", "_interrupted", "_job", "_leases", "_store", "_transactions", "committed", "stages")
+
+class Context:
+    """The handler's side of one attempt at a job. Not for use after the handler has returned.
+
+    `without_database` counts the seconds in which `checkpoint` waited for the database, once for all threads of a handler.
+    """
+
+    __slots__ = (
+        "_counted_until",
+        "_draining",
+        "_interrupted",
+        "_job",
+        "_leases",
+        "_store",
+        "_transactions",
+        "committed",
+        "stages",
+        "without_database",
+    )
 
     def __init__(
         self,
@@ -78,6 +96,8 @@ class Context:
         self._job = job
         self.stages: dict[str, float] = {}
         self.committed = False
+        self.without_database = 0.0
+        self._counted_until = 0.0
         self._store = store
         self._leases = leases
         self._transactions = transactions
@@ -100,7 +120,16 @@ class Context:
         It waits while the database gives no answer about the lease. Raises LeaseLost when somebody else has the job or it was
         cancelled, Interrupted when the worker is shutting down.
         """
-        self._leases.guard(self._job, self._interrupted)
+        waited = self._leases.guard(self._job, self._interrupted)
+        if waited > 0.0:
+            self._count(waited)
+
+    def _count(self, waited: float) -> None:
+        """Add a wait that ends now. The threads of a handler wait for the same answer, and at the same time."""
+        with _counting:
+            now = time.monotonic()
+            self.without_database += min(waited, now - self._counted_until)
+            self._counted_until = now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobqueue.backoff import Backoff
 from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permanent, Retry, Snooze, in_seconds
 from jobqueue.kernel.running.outcome import Outcome
 from jobqueue.observe.log_context import attach, detach
@@ -31,6 +32,13 @@ _LONGEST_DELAY = 30 * 86_400.0
 # Seconds before the next attempt when the queue's own backoff fails.
 _WITHOUT_BACKOFF = 60.0
 
+# Seconds. An attempt that waited longer for the database is not charged when it fails: connections that it had with others may
+# have ended meanwhile. A shorter wait is a pause of a busy machine, of which there are many, and no peer hangs up for it.
+_CHARGED_UP_TO = 2.0
+
+# When such an attempt is made again. All that ran while the database was away come back together, and so they are spread.
+_AGAIN = Backoff(first=5.0)
+
 
 class _Ending(NamedTuple):
     """What a handler's end means: what becomes of the job, the error if there was one, the delay in seconds."""
@@ -52,7 +60,11 @@ class Runner:
         self._redact = redact
 
     def run(self, job: LeasedJob, context: Context) -> Outcome:
-        """Run the handler. Each way in which a handler can end has an outcome; what hits the runner itself is raised."""
+        """Run the handler. Each way in which a handler can end has an outcome; what hits the runner itself is raised.
+
+        A failure that is no verdict (Retry, and whatever else is no JobError) costs no attempt where the handler had to wait for
+        the database for more than two seconds in all.
+        """
         name, id_ = job.queue, job.id
         queue = self._queues[name]
         began = time.perf_counter()
@@ -95,10 +107,11 @@ class Runner:
                 _log_failure("handler_failed_after_commit", error)
                 return _COMPLETED
             try:
-                return self._judge(queue, job, error)
+                ending = self._judge(queue, job, error)
             except BaseException as unreadable:  # noqa: BLE001 - the same boundary
                 # What an exception says of itself is code of the handler's too.
-                return self._failed(queue, job, error, f" (which cannot be read: {_text(unreadable)})")
+                ending = self._failed(queue, job, error, f" (which cannot be read: {_text(unreadable)})")
+            return _uncharged(ending, error, context.without_database)
         return _COMPLETED
 
     def _judge(self, queue: Queue, job: LeasedJob, error: BaseException) -> _Ending:
@@ -134,6 +147,16 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - so may a host's own backoff do anything
             _log_failure("backoff_failed", error)
             return _WITHOUT_BACKOFF
+
+
+def _uncharged(ending: _Ending, error: BaseException, away: float) -> _Ending:
+    """The ending, which costs no attempt where one that failed had waited `away` seconds for the database."""
+    if ending.verb != "retry" or away <= _CHARGED_UP_TO:
+        return ending
+    # A wait that somebody asked for is kept: a peer that fails while the database comes and goes is not called more often.
+    asked = isinstance(error, Retry) and error.after is not None
+    why = f"the database was away for {away:.1f} s of this attempt, which is not charged: {ending.error}"
+    return _Ending("snooze", why, ending.delay if asked else _AGAIN.delay(0))
 
 
 def _raise_returned(returned: object) -> None:
