@@ -37,6 +37,8 @@ def run(error: BaseException, *, away: float = 0.0, retry_count: int = 0) -> Out
         raise error
 
     job = leased(retry_count=retry_count)
+    # A handler's word alone does not lose a lease.
+    job.lost = isinstance(error, LeaseLost)
     queue = Queue("jobs", handle, backoff=Backoff(first=1000.0, jitter=0.5))
     return Runner({"jobs": queue}, lambda text: text.replace("hunter2", "***")).run(job, context_of(job, Leases(60.0)))
 
