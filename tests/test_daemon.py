@@ -200,6 +200,28 @@ def test_without_its_database_it_is_alive_and_not_ready(service: Service) -> Non
     assert service.answers_while_away["/metrics"].status == 200
 
 
+# A loop is said to fail after a minute. Here a second will do.
+_IMPATIENT = ("-c", "from jobqueue.kernel import loop; loop._FAILING = 1.0; from jobqueue.cli.main import main; main()")
+
+
+def test_a_loop_that_fails_at_every_turn_is_not_well(host: Host, bucket: Bucket, launch: Launch) -> None:
+    port = free_port()
+    with SteadyOrigin() as origin:
+        environment = worker_environment(host.dsn, origin, bucket, PORT=port, HTTP_HOST=HOST)
+        worker = launch(environment, "worker", command=_IMPATIENT)
+        worker.wait_for("schedules_loaded")
+        assert get(port, "/healthz").status == 200
+        host.execute("ALTER TABLE public.schedules RENAME TO elsewhere")
+        eventually(lambda: get(port, "/healthz").status == 503, 20)
+        told = get(port, "/healthz").checks
+        assert told["loops"] == "ok"
+        assert told["schedules"].startswith("the schedule loop has failed at every turn for ")
+        assert "UndefinedTable (42P01)" in told["schedules"]
+        host.execute("ALTER TABLE public.elsewhere RENAME TO schedules")
+        eventually(lambda: get(port, "/healthz").status == 200, 20)
+        assert worker.running
+
+
 def test_it_is_not_ready_while_migrations_are_missing(service: Service) -> None:
     [removed] = service.host.rows(
         "DELETE FROM jobqueue.migrations WHERE version = (SELECT max(version) FROM jobqueue.migrations) RETURNING *"

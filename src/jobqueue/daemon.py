@@ -81,8 +81,9 @@ class Daemon:
         self._maintenance_runs = MaintenanceRuns(self._services.maintenance)
         self._notifier = SystemdNotifier()
         self._health = Health()
-        self._health.add_liveness("loops", self._worker.stuck)
-        self._health.add_liveness("schedules", self._scheduler.stuck)
+        # A loop that fails is told, and goes on trying; the process ends itself only for one that stands still.
+        self._health.add_liveness("loops", lambda: self._worker.stuck() or self._worker.failing())
+        self._health.add_liveness("schedules", lambda: self._scheduler.stuck() or self._scheduler.failing())
         self._health.add_readiness("draining", lambda: "the worker is draining" if self._worker.draining else None)
         self._health.add_readiness("database", self._check_database)
         self._signals = 0

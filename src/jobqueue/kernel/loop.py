@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from psycopg import errors
 
 from jobqueue.backoff import Reconnect
 from jobqueue.kernel.database.link import LOST, Link
@@ -19,6 +22,27 @@ log = get_logger(__name__)
 
 # A loop that has begun no turn for this many seconds is stuck, whatever it waits for.
 _STUCK = 120.0
+
+# A loop whose every turn has failed for this many seconds makes no progress, though it turns.
+_FAILING = 60.0
+
+# The server is there and gave the statement up: such a turn has failed, and the database is not away.
+_GIVEN_UP = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Turns that failed one after the other: when the first and the last did, in time.monotonic(), and the last one's error."""
+
+    since: float
+    until: float
+    error: BaseException
+
+    @property
+    def reason(self) -> str:
+        """The error for everybody's eyes: its message may hold what is in a row, and is in the log."""
+        state = getattr(self.error, "sqlstate", None)
+        return type(self.error).__name__ + (f" ({state})" if state else "")
 
 
 class Loop:
@@ -35,6 +59,7 @@ class Loop:
         self.meter = meter
         self.beaten_at = time.monotonic()
         self.resting = 0.0
+        self.failure: _Failure | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"jobqueue-{self.name}", daemon=True)
@@ -82,11 +107,14 @@ class Loop:
     def _run(self) -> None:
         reconnect = Reconnect()
         away_since: float | None = None
+        answered = 0
         while not self.stopping:
             self.beaten_at = time.monotonic()
             try:
                 seconds = self.turn()
-                if away_since is not None:
+                self._progressed()
+                if away_since is not None and self.link.answered != answered:
+                    # A turn that asked the server nothing says nothing about it.
                     log.info("database_back", loop=self.name, away_ms=round((time.monotonic() - away_since) * 1000))
                     away_since = None
                 reconnect.reset()
@@ -97,6 +125,11 @@ class Loop:
                     self._wake.clear()
             except LOST as error:
                 self.meter.database_error(error)
+                if isinstance(error, _GIVEN_UP):
+                    self._failed(error)
+                else:
+                    self._progressed()
+                answered = self.link.answered
                 if away_since is None:
                     away_since = time.monotonic()
                     log.warning("database_away", loop=self.name, error=str(error).strip())
@@ -104,6 +137,7 @@ class Loop:
                 self._stopping.wait(reconnect.next())
             except Exception as error:
                 self.meter.database_error(error)
+                self._failed(error)
                 log.exception("loop_failed", loop=self.name, error=str(error).strip())
                 # The connection itself may be wrong: a prepared statement outlived a change of its table, say.
                 self.link.close()
@@ -113,6 +147,28 @@ class Loop:
             self.last()
         finally:
             self.link.close()
+
+    def _failed(self, error: BaseException) -> None:
+        now = time.monotonic()
+        self.failure = _Failure(now if self.failure is None else self.failure.since, now, error)
+        self.meter.metrics.loop_failing_seconds.labels(self.name).set(now - self.failure.since)
+
+    def _progressed(self) -> None:
+        """The last turn did not fail. Where the database was away, nobody can say that it would have."""
+        if self.failure is not None:
+            self.failure = None
+            self.meter.metrics.loop_failing_seconds.labels(self.name).set(0)
+
+
+def find_failing(loops: Iterable[Loop]) -> str | None:
+    """Which of `loops` has failed at every turn for a minute, and its error. None when each gets on, or waits for the database."""
+    for loop in loops:
+        failure = loop.failure
+        # One that is in a long turn has not failed at it.
+        if failure is not None and not loop.stopping and failure.until - failure.since >= _FAILING:
+            seconds = failure.until - failure.since
+            return f"the {loop.name} loop has failed at every turn for {seconds:.0f} s: {failure.reason}"
+    return None
 
 
 def find_stuck(loops: Iterable[Loop]) -> str | None:

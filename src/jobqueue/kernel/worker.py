@@ -26,7 +26,7 @@ from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
 from jobqueue.kernel.leasing.rescuer import Rescuer
 from jobqueue.kernel.listener import DirectListenLoop
-from jobqueue.kernel.loop import find_stuck
+from jobqueue.kernel.loop import find_failing, find_stuck
 from jobqueue.kernel.meter import Meter
 from jobqueue.kernel.running.completer import Completer
 from jobqueue.kernel.running.context import Context
@@ -224,6 +224,10 @@ class Worker:
     def stuck(self) -> str | None:
         """Why this process makes no progress, or None. The database's absence is no reason: it comes back."""
         return find_stuck(self._loops) or self._pool.stuck()
+
+    def failing(self) -> str | None:
+        """Which loop has failed at every turn for a minute, and why; None when all get on."""
+        return find_failing(self._loops)
 
     # Parts
 

@@ -96,6 +96,12 @@ class Metrics:
         self.memory_budget_used_bytes = self._gauge("memory_budget_used_bytes", "Bytes reserved by pictures in work")
         self.database_errors = self._counter("database_errors", "Statements and connections that failed", "kind")
 
+        self.loop_failing_seconds = self._gauge(
+            "loop_failing_seconds",
+            "For how long every turn of a background loop has failed, 0 once one did not",
+            "loop",
+        )
+
         self.bytes_downloaded = self._counter("bytes_downloaded", "Bytes read from the origin")
         self.bytes_uploaded = self._counter("bytes_uploaded", "Bytes written to the object store")
         self.webhook_deliveries = self._counter("webhook_deliveries", "Attempts to deliver a webhook", "outcome")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.link import Link
-from jobqueue.kernel.loop import find_stuck
+from jobqueue.kernel.loop import find_failing, find_stuck
 from jobqueue.kernel.meter import Meter
 from jobqueue.kinds import Kinds, heartbeat
 from jobqueue.observe.logging import get_logger
@@ -106,6 +106,10 @@ class Scheduler:
     def stuck(self) -> str | None:
         """Why schedules make no progress, or None. The database's absence is no reason: it comes back."""
         return find_stuck(self._loops)
+
+    def failing(self) -> str | None:
+        """Which loop has failed at every turn for a minute, and why; None when all get on."""
+        return find_failing(self._loops)
 
     def _signature(self) -> _Signature | None:
         """The version of the file that is there now; None when there is none."""

@@ -67,6 +67,8 @@ class Link:
         self._prepared: Prepared | None = None
         self._busy_since: float | None = None
         self.opened = 0
+        # Statements that the server answered so far.
+        self.answered = 0
 
     def connection(self) -> DatabaseSession:
         """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
@@ -110,17 +112,22 @@ class Link:
         connection = self.connection()
         self._busy_since = time.monotonic()
         try:
-            if self._prepared is not None:
-                return self._prepared.fetch(query, params or {})
-            # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
-            cursor = connection.execute(query, params or {})
-            return cursor.fetchall() if cursor.description else []
+            rows = self._run(connection, query, params or {})
+            self.answered += 1
+            return rows
         except BaseException:
             if connection.closed or connection.broken:
                 self.close()
             raise
         finally:
             self._busy_since = None
+
+    def _run(self, connection: DatabaseSession, query: bytes, params: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if self._prepared is not None:
+            return self._prepared.fetch(query, params)
+        # Parameters even where there are none: every statement is read the same way, %% being a percent sign.
+        cursor = connection.execute(query, params)
+        return cursor.fetchall() if cursor.description else []
 
     def cut_if_stuck(self, now: float) -> bool:
         """Shut the socket down when a statement has had no answer for the timeout; returns whether. For another thread."""
