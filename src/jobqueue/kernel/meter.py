@@ -57,7 +57,7 @@ class Meter:
                 kind = "timeout"
             case errors.DeadlockDetected() | errors.SerializationFailure():
                 kind = "conflict"
-            case errors.OperationalError() | errors.InterfaceError():
+            case errors.OperationalError() | errors.InterfaceError() | errors.ReadOnlySqlTransaction():
                 kind = "connection"
             case _:
                 kind = "other"

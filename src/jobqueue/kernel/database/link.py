@@ -19,8 +19,9 @@ from jobqueue.kernel.database.prepared import Prepared
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
-# What a loop answers with patience: the server is away, restarts, or has closed this connection.
-LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+# What a loop answers with patience: the server is away, restarts, has closed this connection, or takes no writes, as one does
+# that was demoted, that is a standby still, or whose disk is full.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
 
 # What a transaction pooler answers when a prepared statement reached another server connection.
 _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
@@ -115,6 +116,10 @@ class Link:
             rows = self._run(connection, query, params or {})
             self.answered += 1
             return rows
+        except errors.ReadOnlySqlTransaction:
+            # A session keeps what it began with, and another server may be the one that takes writes now.
+            self.close()
+            raise
         except BaseException:
             if connection.closed or connection.broken:
                 self.close()

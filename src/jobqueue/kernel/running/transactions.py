@@ -66,7 +66,9 @@ class Transactions:
         """A cursor in a transaction that commits at the end of the block, or is rolled back when the block raises.
 
         Raises psycopg.OperationalError when no connection can be had or it is lost: nobody knows then whether a commit that was
-        under way happened. Raises psycopg.InternalError when a statement failed and the block passed over that, and when the block ended the transaction.
+        under way happened. Raises psycopg.errors.ReadOnlySqlTransaction when nothing can be written; nothing was.
+        Raises psycopg.InternalError when a statement failed and the block passed over that, and when the block ended the
+        transaction.
         """
         connection = self._pool.getconn(timeout=_WAIT)
         try:
@@ -74,6 +76,10 @@ class Transactions:
             with self._watched(connection, self._timeout), connection, connection.cursor() as cursor:
                 yield cursor
                 _refuse_silence(connection)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # A session keeps what it began with, and another server may be the one that takes writes now.
+            connection.close()
+            raise
         finally:
             self._pool.putconn(connection)
 
