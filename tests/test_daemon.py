@@ -18,10 +18,12 @@ from urllib.parse import quote, urlsplit
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg.conninfo import make_conninfo
 from tests.support.daemon import DaemonProcess, Launch, clean_environment, launching, worker_environment
 from tests.support.host import Host, migrated, shared_database
 from tests.support.jpeg import picture
 from tests.support.origin import SteadyOrigin
+from tests.support.read_only import read_only
 from tests.support.waiting import eventually
 
 from jobqueue.demo.launch import HOST, free_port
@@ -200,6 +202,14 @@ def test_without_its_database_it_is_alive_and_not_ready(service: Service) -> Non
     assert service.answers_while_away["/metrics"].status == 200
 
 
+def test_it_is_not_ready_while_the_database_is_read_only(service: Service) -> None:
+    with read_only(service.host.dsn):
+        eventually(lambda: get(service.port, "/readyz").status == 503)
+        assert get(service.port, "/readyz").checks["database"] == "the database is read-only"
+        assert get(service.port, "/healthz").status == 200
+    eventually(lambda: get(service.port, "/readyz").status == 200)
+
+
 # A loop is said to fail after a minute. Here a second will do.
 _IMPATIENT = ("-c", "from jobqueue.kernel import loop; loop._FAILING = 1.0; from jobqueue.cli.main import main; main()")
 
@@ -355,6 +365,41 @@ def test_it_waits_for_a_database_that_is_away_at_the_start(
         with Host(database) as host:
             host.enqueue("photo")
             eventually(lambda: host.states() == {"completed": 1})
+
+
+def test_a_password_that_was_right_is_waited_for(host: Host, bucket: Bucket, launch: Launch) -> None:
+    port = free_port()
+    host.execute("CREATE ROLE turncoat SUPERUSER LOGIN PASSWORD 'canary-first'")
+    try:
+        dsn = make_conninfo(host.dsn, user="turncoat", password="canary-first")
+        with SteadyOrigin({"photo": picture(84)}) as origin:
+            worker = launch(worker_environment(dsn, origin, bucket, PORT=port, HTTP_HOST=HOST))
+            worker.wait_for("worker_started")
+            host.execute("ALTER ROLE turncoat PASSWORD 'canary-second'")
+            host.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'turncoat'")
+            eventually(lambda: get(port, "/readyz").status == 503)
+            told = get(port, "/readyz").checks["database"]
+            assert told == "the database refuses the role or the password of DATABASE_URL: see the log"
+            eventually(lambda: any("password authentication failed" in e["error"] for e in worker.log("database_away")))
+            assert get(port, "/healthz").status == 200
+            job = host.enqueue("photo")
+            host.execute("ALTER ROLE turncoat PASSWORD 'canary-first'")
+            eventually(lambda: host.job(job)["status"] == "completed", 20)
+            eventually(lambda: get(port, "/readyz").status == 200)
+            worker.send(signal.SIGTERM)
+            assert worker.wait() == 0
+    finally:
+        host.execute("DROP ROLE turncoat")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--once",)])
+def test_a_password_that_was_never_right_is_wrong_configuration(database: str, arguments: tuple[str, ...]) -> None:
+    wrong = make_conninfo(database, password="canary-password")
+    done = run_worker({**COMPLETE, "DATABASE_URL": wrong, "PORT": str(free_port()), "HTTP_HOST": HOST}, *arguments)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("DATABASE_URL is refused by its server: password authentication failed for user")
+    assert "canary" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from tests.support.servers import chosen
+from tests.support.waiting import Stopwatch
 
 import jobqueue
-from jobqueue.database_session import DatabaseSession, connect, named
+from jobqueue.database_session import DatabaseSession, connect, named, refusal
 from jobqueue.moments import LONG_AGO, NEVER, stamp
 
 if TYPE_CHECKING:
@@ -165,3 +167,34 @@ def test_an_infinite_interval_can_be_read(session: DatabaseSession) -> None:
         timedelta.max, timedelta.min, timedelta.min,
     )  # fmt: skip
     session.rollback()
+
+
+def test_a_server_that_says_nothing_for_too_long_is_given_up(database: str) -> None:
+    with (
+        Stopwatch() as idle,
+        pytest.raises(psycopg.OperationalError),
+        connect(database, "test", silence=0.2) as session,
+    ):
+        session.execute(b"SELECT pg_sleep(30)")
+    assert idle.seconds < 5
+    assert session.closed
+
+
+def test_a_server_that_goes_on_answering_is_not(database: str) -> None:
+    with connect(database, "test", silence=0.6) as session:
+        rows = session.execute(b"SELECT repeat('x', 100000), pg_sleep(0.02) FROM generate_series(1, 60)").fetchall()
+    assert len(rows) == 60
+
+
+def test_who_is_refused_is_told_from_a_server_that_is_away(database: str) -> None:
+    with pytest.raises(psycopg.OperationalError) as wrong:
+        connect(make_conninfo(database, password="canary"), "test")
+    said = refusal(wrong.value) or ""
+    assert said.startswith("password authentication failed for user")
+    assert "canary" not in said
+    with pytest.raises(psycopg.OperationalError) as away:
+        connect(make_conninfo(database, port="1"), "test")
+    assert refusal(away.value) is None
+    with pytest.raises(psycopg.OperationalError) as missing:
+        connect(make_conninfo(database, dbname="none_such"), "test")
+    assert refusal(missing.value) is None

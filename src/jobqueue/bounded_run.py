@@ -28,7 +28,8 @@ class Unavailable(Exception):
 class BoundedRun(Generic[Done]):
     """Makes runs of `work`, one at a time: whoever asks meanwhile waits, and is answered in time all the same.
 
-    A run begins work for `run_seconds`, and is answered `answer_seconds` after it was asked for. `begin` makes what `work`
+    A run begins work for `run_seconds`, and is answered `answer_seconds` after it was asked for. It has begun once `work` has
+    asked whether to proceed. `begin` makes what `work`
     writes its progress to. `late` is told of one that is answered before it has ended. `hurry` is called by `stop`, to end
     the run under way. `work` raises Unavailable where it cannot be done now.
     """
@@ -53,6 +54,8 @@ class BoundedRun(Generic[Done]):
         self._ended = threading.Event()
         self._ended.set()
         self._stopping = False
+        # Whether the run under way has come as far as to ask.
+        self._begun = False
 
     @property
     def stopping(self) -> bool:
@@ -62,17 +65,17 @@ class BoundedRun(Generic[Done]):
     def call(self) -> Done:
         """Make a run; returns what it had done when it ended or was to be answered.
 
-        Raises Unavailable, as `work` does and when the process is stopping.
+        Raises Unavailable, as `work` does, when the process is stopping, and when the run under way has not begun in time.
         """
         began = time.monotonic()
         done = self._begin()
         if not self._turn.acquire(timeout=self._run_seconds):
             # An earlier call's run is still under way.
-            self._late(done)
-            return done
+            return self._answer_late(done)
         ended, failed = threading.Event(), list[Unavailable]()
 
         def proceed() -> bool:
+            self._begun = True
             return not self._stopping and time.monotonic() < began + self._run_seconds
 
         def work() -> None:
@@ -87,16 +90,23 @@ class BoundedRun(Generic[Done]):
         try:
             if self._stopping:
                 raise Unavailable("the process is stopping")
-            self._ended = ended
+            self._ended, self._begun = ended, False
             # A daemon thread: the process's end does not wait for it.
             threading.Thread(target=work, name="bounded-run", daemon=True).start()
         except BaseException:
             self._turn.release()
             raise
         if not ended.wait(max(0.0, began + self._answer_seconds - time.monotonic())):
-            self._late(done)
+            return self._answer_late(done)
         if failed:
             raise failed[0]
+        return done
+
+    def _answer_late(self, done: Done) -> Done:
+        if not self._begun:
+            # It waits for something, most likely for the database: it is not known that there is nothing to do.
+            raise Unavailable("the run has not begun in time: the database does not answer, or not soon enough")
+        self._late(done)
         return done
 
     def stop(self, timeout: float) -> bool:

@@ -15,6 +15,8 @@ import psycopg
 
 from jobqueue import migrations
 from jobqueue.artifacts.cron_run import ArtifactRuns
+from jobqueue.database_session import connect, refusal
+from jobqueue.errors import ConfigurationError
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kernel.database.link import LOST
 from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
@@ -43,6 +45,9 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 # Seconds between two looks of the main thread at the process's health.
 _GLANCE: Final = 1.0
+
+# Seconds for which the database may say nothing when it is asked whether it is ready.
+_PATIENCE: Final = 5.0
 
 
 class Daemon:
@@ -89,12 +94,18 @@ class Daemon:
         self._signals = 0
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT, then drain; returns the exit code. Call it in the main thread."""
+        """Work until SIGTERM or SIGINT, then drain; returns the exit code. Call it in the main thread.
+
+        Raises ConfigurationError when the database's server does not let us in, or the port cannot be had.
+        """
         signals = self._catch_signals()
         server = self._serve()
         try:
             self._worker.start()
-        except LOST:
+        except LOST as error:
+            if server is not None:
+                server.stop(2.0)
+            _refuse(error)
             log.info("stopped_before_start")
             return 0
         self._scheduler.start()
@@ -123,11 +134,15 @@ class Daemon:
         return code
 
     def run_once(self) -> int:
-        """Work on everything that is due and return the exit code."""
+        """Work on everything that is due and return the exit code.
+
+        Raises ConfigurationError when the database's server does not let us in.
+        """
         self._catch_signals()
         try:
             finished = self._worker.run_once(stop=lambda: self._signals > 0, drain_seconds=self._settings.drain_timeout)
-        except LOST:
+        except LOST as error:
+            _refuse(error)
             return 0
         return self._leave(0, finished)
 
@@ -163,8 +178,14 @@ class Daemon:
 
     def _check_database(self) -> str | None:
         try:
-            missing = migrations.pending(self._settings.conninfo)
-        except psycopg.OperationalError:
+            with connect(self._settings.conninfo, "ready", silence=_PATIENCE) as connection:
+                if connection.execute("SELECT current_setting('transaction_read_only')").fetchone() != ("off",):
+                    return "the database is read-only"
+                missing = migrations.pending_in(connection)
+        except psycopg.OperationalError as error:
+            if refusal(error) is not None:
+                # What was refused names the role.
+                return "the database refuses the role or the password of DATABASE_URL: see the log"
             return "the database does not answer"
         except migrations.MigrationError as error:
             return str(error)
@@ -189,3 +210,9 @@ class Daemon:
                 self._notifier.watchdog()
                 answered_at = time.monotonic()
         return 0
+
+
+def _refuse(error: BaseException) -> None:
+    """Raise ConfigurationError where the database's server does not let us in. When it did before, the loops keep trying."""
+    if said := refusal(error):
+        raise ConfigurationError([f"DATABASE_URL is refused by its server: {said}"]) from error

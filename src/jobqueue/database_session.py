@@ -10,6 +10,11 @@ and whether the database may be written to.
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import socket
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -23,7 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from psycopg import Transaction
-    from psycopg.abc import Params
+    from psycopg.abc import Params, PQGen
+
+# Seconds for which a server may be silent, where a statement of ours is limited to a minute at most.
+_SILENCE: Final = 75.0
+
+# Seconds for which a server may be silent when a session begins.
+_SIGN_OF_LIFE: Final = 5.0
+
+# How servers and poolers say that they know us and let us in no more. The driver passes on no code for it.
+_REFUSALS: Final = re.compile(
+    r"password authentication failed|no password supplied|SASL authentication failed|certificate authentication failed"
+    r"|no pg_hba\.conf entry|pg_hba\.conf rejects|role .* does not exist|is not permitted to log in|no such user"
+)
 
 # A setting that this version of the server lacks is passed over.
 _PINNED: Final = {
@@ -91,9 +108,13 @@ class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
     `ours` tells whether the session on the server is: it is not behind a transaction pooler, or where that is not known. There
     a statement outside a transaction gets one of its own, and nothing is ever prepared: a prepared statement's name may mean
     what another client prepared, and the wrong statement would run, without an error.
+
+    With a `silence`, in seconds, a connection on which the server says nothing for so long in the middle of a statement is cut:
+    a pooler whose server is gone, or a backend that is frozen, stays connected and never answers.
     """
 
     ours = False
+    silence: float | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -126,6 +147,27 @@ class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
                 self.commit()
         if not self.ours:
             self.prepare_threshold = None
+
+    def wait(self, gen: PQGen[Any], *arguments: Any, **named: Any) -> Any:
+        """As the driver's, but no longer than the server may be silent."""
+        return super().wait(gen if self.silence is None else self._heard(gen, self.silence), *arguments, **named)
+
+    def _heard(self, gen: PQGen[Any], silence: float) -> PQGen[Any]:
+        """What the driver waits for. It resumes `gen` from time to time, with nothing where nothing has come."""
+        until = time.monotonic() + silence
+        try:
+            wants = next(gen)
+            while True:
+                ready = yield wants
+                now = time.monotonic()
+                if ready:
+                    until = now + silence
+                elif now >= until:
+                    cut(self)
+                    until = math.inf
+                wants = gen.send(ready)
+        except StopIteration as end:
+            return end.value
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Transaction]:
@@ -181,16 +223,40 @@ def named(conninfo: str, name: str, *, connect_timeout: int | None = None) -> st
 
 
 def connect(
-    conninfo: str, name: str, *, autocommit: bool = True, connect_timeout: int | None = None
+    conninfo: str,
+    name: str,
+    *,
+    autocommit: bool = True,
+    connect_timeout: int | None = None,
+    silence: float | None = _SILENCE,
 ) -> DatabaseSession:
     """Connect as `jobqueue:NAME`; nothing is prepared. Used as a context manager it ends its transaction and closes.
+
+    The connection is cut, and what waits for it raises psycopg.OperationalError, once the server says nothing for `silence`
+    seconds: more than a statement may take, or None where one may take any time.
 
     Raises psycopg.OperationalError when the server cannot be reached.
     """
     session = DatabaseSession.open(named(conninfo, name, connect_timeout=connect_timeout), autocommit=autocommit)
     try:
+        session.silence = _SIGN_OF_LIFE
         session.settle()
+        session.silence = silence
     except BaseException:
         session.close()
         raise
     return session
+
+
+def cut(connection: psycopg.Connection[Any]) -> None:
+    """Shut the connection's socket down, so that whoever waits for its answer stops waiting. For any thread."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
+        peer.shutdown(socket.SHUT_RDWR)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a server said that does not let us in, with this password or at all; None when the error is another."""
+    if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
+        return None
+    lines = [line for line in str(error).splitlines() if _REFUSALS.search(line)]
+    return lines[-1].rpartition("FATAL:")[2].strip() if lines else None

@@ -183,7 +183,12 @@ def pending(conninfo: str) -> list[Migration]:
     Raises MigrationError when its history does not fit this version, psycopg.OperationalError when it cannot be reached.
     """
     with connect(conninfo, "migrate") as connection:
-        return _check(load(), _applied(connection))
+        return pending_in(connection)
+
+
+def pending_in(connection: psycopg.Connection[Any]) -> list[Migration]:
+    """The same on a connection that is there, and as `pending` raises."""
+    return _check(load(), _applied(connection))
 
 
 def migrate(conninfo: str) -> list[Migration]:
@@ -245,7 +250,8 @@ def _told(error: psycopg.Error) -> str:
 
 
 def _apply_now(conninfo: str, migration: Migration) -> bool:
-    with connect(conninfo, "migrate", autocommit=False) as connection:
+    # A migration takes as long as a host's tables are large, and waits for others that migrate.
+    with connect(conninfo, "migrate", autocommit=False, silence=None) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if migration not in _check(load(), _applied(connection)):
             return False

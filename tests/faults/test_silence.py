@@ -103,7 +103,7 @@ def test_an_idle_connection_that_went_silent_is_not_used(ledger: Ledger, proxy: 
     assert worker.running
 
 
-@pytest.mark.parametrize("name", ["claim", "complete", "heartbeat", "handler"])
+@pytest.mark.parametrize("name", ["start", "claim", "complete", "heartbeat", "handler"])
 def test_a_connection_that_falls_silent_as_it_is_opened_is_given_up(
     ledger: Ledger, proxy: Proxy, launch: Launch, name: str
 ) -> None:

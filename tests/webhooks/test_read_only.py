@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from tests.webhooks.helpers import Yard
 
 
-def test_an_answer_that_comes_while_nothing_can_be_written_is_kept(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_comes_while_nothing_can_be_written_is_kept(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
     answered = threading.Event()
 
     def answer(request: Request, wire: Wire) -> None:

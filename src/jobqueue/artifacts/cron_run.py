@@ -15,7 +15,7 @@ import psycopg
 
 from jobqueue.bounded_run import ANSWER_SECONDS, BoundedRun, Unavailable
 from jobqueue.kernel import Worker
-from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.link import Link, watched
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.observe.logging import get_logger
 
@@ -30,6 +30,9 @@ log = get_logger(__name__)
 
 TAKE_SECONDS: Final = 20.0
 """How long a run takes jobs."""
+
+# Seconds after which a statement without an answer is given up.
+_ANSWER_SECONDS: Final = 15.0
 
 # Longer than any artifact takes: what ends the background part of a run is the work, or `stop`.
 _BACKGROUND_SECONDS: Final = 24 * 3600.0
@@ -104,13 +107,12 @@ class ArtifactRuns:
 
     def _rescue(self) -> int:
         """Take jobs away from workers that stopped renewing; returns how many will be tried again."""
-        link = Link(self._options.conninfo, "rescue", prepare=not self._options.pooled)
-        try:
+        with watched(
+            Link(self._options.conninfo, "rescue", prepare=not self._options.pooled, timeout=_ANSWER_SECONDS)
+        ) as link:
             store = Store(describe(link, self._queue.name))
             store.lease_orphans(link, self._options.lease_seconds)
             count = 0
             while rescued := store.rescue(link, self._options.lease_seconds):
                 count += sum(not job.failed for job in rescued)
             return count
-        finally:
-            link.close()

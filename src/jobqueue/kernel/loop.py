@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import errors
 
 from jobqueue.backoff import Reconnect
+from jobqueue.database_session import refusal
 from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.observe.logging import get_logger
 
@@ -107,7 +108,7 @@ class Loop:
     def _run(self) -> None:
         reconnect = Reconnect()
         away_since: float | None = None
-        answered = 0
+        answered, refused = 0, False
         while not self.stopping:
             self.beaten_at = time.monotonic()
             try:
@@ -130,8 +131,10 @@ class Loop:
                 else:
                     self._progressed()
                 answered = self.link.answered
-                if away_since is None:
-                    away_since = time.monotonic()
+                # That it refuses us is said as well, once: that will not mend by itself.
+                if away_since is None or (refusal(error) is not None and not refused):
+                    away_since = time.monotonic() if away_since is None else away_since
+                    refused = refusal(error) is not None
                     log.warning("database_away", loop=self.name, error=str(error).strip())
                 self.lost()
                 self._stopping.wait(reconnect.next())

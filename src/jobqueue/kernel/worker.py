@@ -14,13 +14,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from tenacity import Retrying, retry_if_exception_type
+from tenacity import Retrying, retry_if_exception
 
 from jobqueue import __version__
 from jobqueue.backoff import RECONNECT
+from jobqueue.database_session import refusal
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
-from jobqueue.kernel.database.link import LOST, Link
+from jobqueue.kernel.database.link import LOST, Link, watched
 from jobqueue.kernel.database.store import Store, describe, list_columns
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
@@ -60,7 +61,7 @@ class Worker:
     """Works on queues until drained. Start it once; it is not reusable.
 
     `redact` removes secrets from the error messages that are stored. `start` waits for a database that is away; it raises
-    psycopg.OperationalError only if `hurry()` ended the wait.
+    psycopg.OperationalError only if `hurry()` ended the wait, or its server does not let us in.
 
     Raises ConfigurationError when a queue is given twice.
     """
@@ -103,11 +104,8 @@ class Worker:
         Raises UnknownQueue when a queue's table was never adopted, ConfigurationError when it has no such columns as the queue
         names, psycopg.Error when the database refuses us or `hurry()` ended the wait.
         """
-        link = self._link("start")
-        try:
+        with watched(self._link("start")) as link:
             self._stores = self._open_stores(link)
-        finally:
-            link.close()
         sources = [(queue, self._stores[queue.name]) for queue in self._queues]
         self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
         self.metrics.worker_concurrency.set(self._options.concurrency)
@@ -271,7 +269,8 @@ class Worker:
                 log.warning("database_away", loop="start", error=str(state.outcome.exception()).strip())
 
         return Retrying(
-            retry=retry_if_exception_type(LOST),
+            retry=retry_if_exception(lambda error: isinstance(error, LOST) and refusal(error) is None),
+            reraise=True,
             wait=RECONNECT,
             sleep=rest,
             before_sleep=warn,

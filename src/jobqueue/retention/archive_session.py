@@ -20,6 +20,9 @@ _CONNECT_SECONDS: Final = 5
 SECONDS: Final = 60.0
 """How long a statement may take, and how long the server waits for this client within a transaction."""
 
+# Seconds beyond that after which a server that said nothing is given up.
+_GRACE: Final = 5.0
+
 PATIENCE: Final = 0.5
 """Seconds that a statement waits for somebody's lock: less than the server waits before it looks for a deadlock and ends one of
 the two, which might be the other."""
@@ -44,7 +47,9 @@ class Session:
         self._depth = 0
 
     def __enter__(self) -> Self:
-        self._connection = connect(self._conninfo, "archival", connect_timeout=_CONNECT_SECONDS)
+        self._connection = connect(
+            self._conninfo, "archival", connect_timeout=_CONNECT_SECONDS, silence=SECONDS + _GRACE
+        )
         return self
 
     def __exit__(

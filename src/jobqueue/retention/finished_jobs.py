@@ -25,6 +25,10 @@ log = get_logger(__name__)
 
 _TICKS_BATCH: Final = 1000
 
+# Seconds that connecting may take, and for which the server may say nothing: more than any statement may take.
+_CONNECT_SECONDS: Final = 5
+_SILENCE: Final = 75.0
+
 _PUBLISHING: Final = "publish_jobs"
 
 # The last tick of each schedule stays, and so does a tick whose job has not ended.
@@ -65,7 +69,7 @@ class FinishedJobs:
         if unknown := [state for state in states if state not in PURGE.allowed]:
             raise Permanent(f"the payload's states hold {unknown[0]!r}, which is none of {', '.join(PURGE.allowed)}")
         meant = tuple(state for state in STATES if state in states)
-        with connect(self._conninfo, "retention") as connection:
+        with connect(self._conninfo, "retention", connect_timeout=_CONNECT_SECONDS, silence=_SILENCE) as connection:
             for queue in list_queues(connection):
                 if queue.name in keep:
                     continue

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Seconds that one batch may take, and that connecting may take.
+# Seconds that one batch may take, for which the server may say nothing, and that connecting may take.
 _LIMIT: Final = 15.0
+_SILENCE: Final = 18.0
 _CONNECT_SECONDS: Final = 5
 
 # Notifications of one batch at most, whatever batch size is set: a statement with more would outlast its limit.
@@ -70,7 +71,7 @@ class NotificationExpiry:
         """
         done = Expired() if done is None else done
         after: tuple[str | None, Any] = (None, None)
-        with connect(self._conninfo, "expiry", connect_timeout=_CONNECT_SECONDS) as connection:
+        with connect(self._conninfo, "expiry", connect_timeout=_CONNECT_SECONDS, silence=_SILENCE) as connection:
             while True:
                 if not proceed():
                     done.more = True

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Connections to the database that these endpoints may hold at once, and seconds that a statement may take.
+# Connections to the database that these endpoints may hold at once, seconds that a statement may take, and those for which the
+# server may say nothing.
 _CALLS: Final = 2
 _SECONDS: Final = 5
+_SILENCE: Final = 7.0
 
 # A definition may change between reading it and asking for a run, but hardly again and again.
 _ATTEMPTS: Final = 3
@@ -153,7 +155,7 @@ class _Endpoints:
     async def _in_thread(self, work: Callable[[Schedules], Said]) -> Said:
         def run() -> Said:
             try:
-                with connect(self._conninfo, "http", connect_timeout=_SECONDS) as connection:
+                with connect(self._conninfo, "http", connect_timeout=_SECONDS, silence=_SILENCE) as connection:
                     return work(Schedules(_Connection(connection)))
             except psycopg.OperationalError as error:
                 log.warning("http_database_away", error=str(error).strip())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobqueue.admin.inspector import WorkerRow
-from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.database.link import Link, watched
 from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.observe.logging import get_logger
@@ -24,6 +24,9 @@ QUEUE: Final = "webhook_deliveries"
 
 # As many as one call to Store.promote gives a place.
 _BATCH: Final = 1000
+
+# Seconds after which a statement without an answer is given up.
+_ANSWER_SECONDS: Final = 15.0
 
 # Retries are counted among the first 10,000 of the queue. Plan: the claim index, read in order until the limit.
 _COUNT_DUE: Final = b"""
@@ -68,8 +71,7 @@ class WebhookRetries:
         Raises psycopg.Error, and UnknownQueue where the database is not migrated.
         """
         done = HandedOver() if done is None else done
-        link = Link(self._conninfo, "webhook-retry", prepare=not self._pooled)
-        try:
+        with watched(Link(self._conninfo, "webhook-retry", prepare=not self._pooled, timeout=_ANSWER_SECONDS)) as link:
             store = Store(describe(link, QUEUE))
             while not done.more and store.promote(link) >= _BATCH:
                 done.more = not proceed()
@@ -78,7 +80,5 @@ class WebhookRetries:
                 link.fetch(_WAKE, {"queue": QUEUE})
             workers = [WorkerRow(*row) for row in link.fetch(statement("list_workers"))]
             done.served = any(QUEUE in worker.queues and worker.alive for worker in workers)
-        finally:
-            link.close()
         log.info("webhook_retries_handed_over", retries=done.number, served=done.served, more=done.more)
         return done

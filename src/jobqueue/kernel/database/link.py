@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
 from psycopg.adapt import Loader
 
-from jobqueue.database_session import DatabaseSession, named
+from jobqueue.database_session import DatabaseSession, cut, named
 from jobqueue.kernel.database.prepared import Prepared
+from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg.abc import Buffer
+
+log = get_logger(__name__)
+
+# Seconds between two looks at a link that is watched.
+_GLANCE = 0.25
 
 # What a loop answers with patience: the server is away, restarts, has closed this connection, or takes no writes, as one does
 # that was demoted, that is a standby still, or whose disk is full.
@@ -25,12 +32,6 @@ LOST = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTran
 
 # What a transaction pooler answers when a prepared statement reached another server connection.
 _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
-
-
-def cut(connection: psycopg.Connection[Any]) -> None:
-    """Shut the connection's socket down, so that the thread that waits for its answer stops waiting. For another thread."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
-        peer.shutdown(socket.SHUT_RDWR)
 
 
 # The kernel's statements take rows by an index, in its order. While a table is small the planner would rather read and sort all
@@ -147,3 +148,24 @@ class Link:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+@contextmanager
+def watched(link: Link) -> Iterator[Link]:
+    """Cut the link's connection when a statement gets no answer for its timeout, for as long as the block takes; then close it.
+
+    A loop's link is watched with those of the others. This is for one that is used by itself.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_GLANCE):
+            if link.cut_if_stuck(time.monotonic()):
+                log.warning("connection_cut", reason="no answer in time")
+
+    threading.Thread(target=watch, name="jobqueue-link-watch", daemon=True).start()
+    try:
+        yield link
+    finally:
+        ended.set()
+        link.close()

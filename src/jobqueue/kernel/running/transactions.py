@@ -10,8 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from jobqueue.database_session import DatabaseSession, named
-from jobqueue.kernel.database.link import cut
+from jobqueue.database_session import DatabaseSession, cut, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
