@@ -333,6 +333,7 @@ def ways() -> Iterator[tuple[str, Callable[[Job, Context], object], tuple[str, i
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps log lines from the test's report: some hold what no process can be told."""
     monkeypatch.setattr(logging.getLogger("jobqueue"), "propagate", False)
+    monkeypatch.setattr(logging.getLogger("jobqueue"), "handlers", [logging.NullHandler()])
 
 
 def test_however_a_handler_ends_its_job_has_one_outcome(rig: Rig, unreported: None) -> None:
