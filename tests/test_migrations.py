@@ -393,6 +393,21 @@ def test_a_role_that_may_create_no_schema_uses_the_one_that_was_made_for_it(data
             assert migrate(owner) == []
 
 
+def test_who_worked_on_queues_without_owning_them_may_record_attempts(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = load()
+    with monkeypatch.context() as before, psycopg.connect(database, autocommit=True) as root:
+        before.setattr(migrations, "load", lambda: [migration for migration in every if migration.version < 13])
+        migrate(database)
+        with role_of(root, "GRANT SELECT, INSERT, UPDATE, DELETE ON jobqueue.workers TO {role}") as role:
+            before.undo()
+            migrate(database)
+            query = b"SELECT bool_and(has_table_privilege(%s, 'jobqueue.attempts', p)) FROM unnest(%s::text[]) AS p"
+            assert root.execute(query, [role, ["SELECT", "INSERT", "DELETE"]]).fetchone() == (True,)
+            assert root.execute(query, ["pg_monitor", ["SELECT"]]).fetchone() == (False,)
+
+
 @pytest.mark.parametrize(
     ("grants", "mend"),
     [

@@ -160,7 +160,7 @@ def test_show_has_every_column(sql: Database, jobqueue: Jobqueue) -> None:
     sql('INSERT INTO jobs (kind, payload) VALUES (\'mail\', \'{"to": ["é"], "n": 12345678901234567890}\')')
     document: dict[str, Any] = jobqueue("jobs", "show", "jobs", 1, "--json").document
     columns = document.pop("columns")
-    assert document == {"schema": "jobqueue.job/1", "queue": "jobs", "id": "1", "status": "pending"}
+    assert document == {"schema": "jobqueue.job/1", "queue": "jobs", "id": "1", "status": "pending", "attempts": []}
     assert columns["id"] == "1"
     assert columns["payload"] == {"to": ["é"], "n": 12345678901234567890}
     assert columns["created_at"].endswith("Z")
@@ -169,6 +169,40 @@ def test_show_has_every_column(sql: Database, jobqueue: Jobqueue) -> None:
     }
     lines = dict(row for row in jobqueue("jobs", "show", "jobs", 1).rows)
     assert (lines["kind"], lines["payload"]) == ("mail", '{"n": 12345678901234567890, "to": ["é"]}')
+
+
+ATTEMPTS = """INSERT INTO jobqueue.attempts (queue, job_id, attempt, started_at, ended_at, outcome, worker, stages, error)
+    VALUES ('orders', '5', 1, '2026-01-01 10:00Z', '2026-01-01 10:00:01.5Z', 'crashed', 'web-1', NULL, 'the worker died'),
+           ('orders', '5', 2, '2026-01-01 11:00Z', '2026-01-01 11:00:02Z', 'failed', 'web-2', '{"decode": 250.5}', 'no picture'),
+           ('orders', '55', 1, NULL, now(), 'failed', NULL, NULL, 'another job'),
+           ('jobs', '5', 1, NULL, now(), 'failed', NULL, NULL, 'another queue')"""
+
+
+def test_show_has_the_jobs_attempts_in_their_order(sql: Database, orders: str, jobqueue: Jobqueue) -> None:
+    sql(ATTEMPTS)
+    first, second = jobqueue("jobs", "show", orders, 5, "--json").document["attempts"]
+    assert (first["outcome"], first["stages"]) == ("crashed", {})
+    assert second == {
+        "attempt": 2,
+        "outcome": "failed",
+        "started_at": "2026-01-01T11:00:00.000Z",
+        "ended_at": "2026-01-01T11:00:02.000Z",
+        "worker": "web-2",
+        "stages": {"decode": 250.5},
+        "error": "no picture",
+    }
+    rows = [row for row in jobqueue("jobs", "show", orders, 5).rows if row[0] == "attempt"]
+    assert [row[1:3] for row in rows] == [["1", "crashed"], ["2", "failed"]]
+    assert rows[1][5:] == ["web-2", '{"decode": 250.5}', "no picture"]
+
+
+def test_of_very_many_attempts_the_last_are_shown(sql: Database, orders: str, jobqueue: Jobqueue) -> None:
+    sql(
+        "INSERT INTO jobqueue.attempts (queue, job_id, attempt, ended_at, outcome) "
+        "SELECT 'orders', '5', n, now(), 'retried' FROM generate_series(1, 300) AS n"
+    )
+    attempts = jobqueue("jobs", "show", orders, 5, "--json").document["attempts"]
+    assert [attempt["attempt"] for attempt in attempts] == list(range(201, 301))
 
 
 def test_show_maps_the_queues_own_words(orders: str, jobqueue: Jobqueue) -> None:

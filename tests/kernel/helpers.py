@@ -128,7 +128,7 @@ class Rig:
 
     def run_once(self, handler: Handler, queue: str = "jobs", **options: Any) -> Worker:
         """Work on everything that is due."""
-        policy = {key: options.pop(key) for key in ("backoff", "columns", "limit") if key in options}
+        policy = {key: options.pop(key) for key in ("backoff", "columns", "limit", "keep_attempts") if key in options}
         worker = self.unstarted(Queue(queue, handler, **policy), **options)
         worker.run_once(20.0)
         return worker
@@ -153,7 +153,10 @@ class Engine:
         self.leases = Leases(lease)
         self.metrics = Metrics()
         self._ends: dict[int, threading.Event] = {}
-        stores = {queue.name: Store(describe(rig.link, queue.name), queue.columns) for queue in queues}
+        stores = {
+            queue.name: Store(describe(rig.link, queue.name), queue.columns, keep_attempts=queue.keep_attempts)
+            for queue in queues
+        }
         meter = Meter(self.metrics, list(stores))
         self.completer = Completer(Link(rig.dsn, "complete"), meter, stores, self.leases, self._entered, self._eased)
         self.claimer = Claimer(

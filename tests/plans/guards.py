@@ -27,6 +27,9 @@ _CLAIM: dict[str, Any] = {"token": uuid4(), "worker": "w", "lease": 1e6}
 _LANES: dict[str, Any] = {"priorities": [6, 5, 4], "floors": [0, 0, 0]}
 _GAPS: dict[str, Any] = {"lows": [6, -(2**63)], "highs": [2**63 - 1, 4]}
 
+# Pages for a row of jobqueue.attempts: its own, and a descent of each of two indexes.
+_KEPT_ROW = 10
+
 # As many lanes as a claimer knows at most. In the first list the last three hold jobs, in the second none does.
 _MANY = list(range(67, 3, -1))
 _NONE = list(range(203, 75, -2))
@@ -46,6 +49,9 @@ def _held(rows: int) -> Callable[[Scene], dict[str, Any]]:
         "token": scene.tokens[0],
         "delays": [1e6] * rows,
         "errors": ["x"] * rows,
+        "attempts": [1] * rows,
+        "stages": ['{"decode": 12.5, "encode": 250.1}'] * rows,
+        "worker": "w",
         "lease": 1e6,
     }
 
@@ -61,6 +67,8 @@ class Guard:
     params: Callable[[Scene], dict[str, Any]] = _nothing
     limit: int | None = None
     note: str = ""
+    # Whether it leaves a row of jobqueue.attempts for each row that it changes.
+    keeping: bool = False
     # Where few rows are sorted.
     may_sort: bool = False
     # Where counting stops at a cap: by whatever way it comes there, as long as that costs no more.
@@ -71,17 +79,17 @@ class Guard:
     flat: bool = True
 
     def __str__(self) -> str:
-        return "-".join(str(part) for part in (self.name, self.note, self.rows) if part)
+        return "-".join(str(part) for part in (self.name, self.note, self.keeping and "keeping", self.rows) if part)
 
     def run(self, scene: Scene, *, generic: bool) -> Plan:
         with scene.by_index() if self.by_index else nullcontext():
             return self._run(scene, generic=generic)
 
     def _run(self, scene: Scene, *, generic: bool) -> Plan:
-        plan = scene.explain(self.name, self.params(scene), limit=self.limit, generic=generic)
+        plan = scene.explain(self.name, self.params(scene), limit=self.limit, keeping=self.keeping, generic=generic)
         if not self.rows:
             # The first to pass sweeps up what other tests have undone.
-            plan = scene.explain(self.name, self.params(scene), limit=self.limit, generic=generic)
+            plan = scene.explain(self.name, self.params(scene), limit=self.limit, keeping=self.keeping, generic=generic)
         return plan
 
     def check(self, plan: Plan) -> None:
@@ -109,6 +117,11 @@ def _write(name: str, rows: int, per_row: int) -> Guard:
     return Guard(name, rows, 100, per_row, _held(rows))
 
 
+def _keep(name: str, rows: int, per_row: int) -> Guard:
+    # Besides, a row and its entries in two indexes.
+    return Guard(name, rows, 100, per_row + _KEPT_ROW, _held(rows), keeping=True)
+
+
 GUARDS = (
     # Found in the claim index and by its key; taken into the indexes on the key and on the lease.
     *(_claim(rows) for rows in (1, 50, 1000)),
@@ -126,9 +139,10 @@ GUARDS = (
     Guard("promote_jobs", 1000, 100, 32, by_index=True),
     # Found by the key; taken into its index and into those of the state that they enter.
     *(_write("complete_jobs", rows, 24) for rows in (1, 50, 1000)),
-    _write("cancel_jobs", 50, 22),
-    _write("fail_jobs", 50, 26),
-    _write("retry_jobs", 50, 28),
+    *(_keep("complete_jobs", rows, 24) for rows in (1, 50, 1000)),
+    _keep("cancel_jobs", 50, 22),
+    _keep("fail_jobs", 50, 26),
+    _keep("retry_jobs", 50, 28),
     _write("snooze_jobs", 50, 28),
     _write("release_jobs", 50, 30),
     # Found twice: those that are held, and of those the ones that nobody has locked.
@@ -136,7 +150,7 @@ GUARDS = (
     Guard("find_completed", 0, 9 * 50, 0, _held(50)),
     Guard("hold_job", 0, 10, 0, _held(1)),
     # Jobs in progress are few: a host's index on the status finds them as well, and sorting them costs nothing.
-    Guard("rescue_jobs", 500, 100, 32, lambda _: {"lease": 0.0, "gone": []}, may_sort=True, any_way=True),
+    Guard("rescue_jobs", 500, 100, 32 + _KEPT_ROW, lambda _: {"lease": 0.0, "gone": []}, may_sort=True, any_way=True),
     Guard("lease_orphans", 500, 100, 26, lambda _: {"lease": 1e6}, may_sort=True, any_way=True),
     # Reads every lease that is held, of which there are thousands at most, and one of the pages for each.
     Guard("release_claim", 0, 3_000, 0, lambda _: {"token": uuid4()}, any_way=True, flat=False),

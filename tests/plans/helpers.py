@@ -178,12 +178,14 @@ class Scene:
     def __post_init__(self) -> None:
         self._statements = Statements(self.description, ("kind", "payload"))
 
-    def explain(self, name: str, params: dict[str, Any], *, limit: int | None = None, generic: bool) -> Plan:
+    def explain(
+        self, name: str, params: dict[str, Any], *, limit: int | None = None, keeping: bool = False, generic: bool
+    ) -> Plan:
         """Run a statement and undo it; returns how it ran. Generic: planned as one that was prepared and has run often.
 
         Raises psycopg.errors.QueryCanceled when it takes too long.
         """
-        query = self.statement(name, limit)
+        query = self._statements.keeping(name).decode() if keeping else self.statement(name, limit)
         params = {"back": None, "ids": None, "patience": "500ms", **params}
         if not generic:
             return self._run(query.encode(), params)

@@ -36,7 +36,8 @@ class Plan:
     @property
     def pages(self) -> int:
         """Pages touched; one that is touched twice counts twice."""
-        return _pages(self.root)
+        # What a statement inserts beside its answer runs when that is finished, and is not among the root's.
+        return _pages(self.root) + sum(_pages(node) for node in self.nodes if node.get("Operation") == "Insert")
 
     @property
     def cost(self) -> float:

@@ -113,3 +113,14 @@ def test_old_ticks_go_but_never_the_last(rig: Rig) -> None:
     assert rig.rows("SELECT schedule, count(*) AS n FROM jobqueue.schedule_ticks GROUP BY 1 ORDER BY 1") == [
         {"schedule": "often", "n": 99 + 1}, {"schedule": "rare", "n": 1},
     ]  # fmt: skip
+
+
+def test_old_attempts_go_in_batches_and_no_other(rig: Rig) -> None:
+    rig.rows(
+        "INSERT INTO jobqueue.attempts (queue, job_id, attempt, ended_at, outcome)"
+        " SELECT 'publish_jobs', n::text, 1, now() - n * interval '1 hour', 'failed' FROM generate_series(1, 5000) AS n"
+    )
+    retain(rig, {"keep": ["publish_jobs"]}, days=100)
+    assert rig.rows("SELECT count(*) AS n, max(now() - ended_at) < interval '100 days 1 hour' AS young FROM jobqueue.attempts") == [
+        {"n": 2399, "young": True}
+    ]  # fmt: skip

@@ -41,6 +41,9 @@ BLOCKS = 4096
 # The most that counting completed jobs may cost, in the planner's unit, a block read in order: about 100 MiB of table.
 _CHEAP = 20_000.0
 
+# Attempts at one job that are shown.
+_ATTEMPTS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
@@ -101,6 +104,22 @@ class Listed:
     locked_by: str | None
     error_message: str | None
     kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """How one attempt at a job ended. `outcome` is completed, retried, failed, cancelled or crashed.
+
+    `stages` are milliseconds by name, None when there were none.
+    """
+
+    attempt: int
+    outcome: str
+    started_at: datetime | None
+    ended_at: datetime
+    worker: str | None
+    stages: dict[str, float] | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +271,8 @@ class Inspector:
         query = render_statement("show_job", self._description)
         found = fetch_named(self._connection, query, {"id": id_}, seconds=_READ)
         return dict(zip(found.columns, found.rows[0], strict=True)) if found.rows else None
+
+    def attempts(self, id_: JobId) -> list[EndedAttempt]:
+        """Give what is kept of the attempts at one job, in their order: the last hundred at most."""
+        query = render_statement("list_attempts", self._description, limit=sql.Literal(_ATTEMPTS))
+        return [EndedAttempt(*row) for row in fetch(self._connection, query, {"id": id_}, seconds=_READ)][::-1]

@@ -110,6 +110,7 @@ class ArtifactBuilder:
             columns=("project_id", "type", "upload_key", "upload_id"),
             limit=1,
             chores=(Chore("sweep_uploads", _SWEEP_SECONDS, self._sweeper.start),),
+            keep_attempts="all",
         )
 
     def build(self, job: Job, context: Context) -> None:

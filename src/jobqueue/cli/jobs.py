@@ -11,7 +11,7 @@ from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import failed
 from jobqueue.cli.console import Json, at_terminal, note, print_json
 from jobqueue.cli.jobs_selection import Error, Kind, Older, QueueName, Status, read_ids, read_states, select
-from jobqueue.cli.jobs_view import job_document, show_columns, show_jobs
+from jobqueue.cli.jobs_view import attempt_document, job_document, show_attempts, show_columns, show_jobs
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and repair them, by id or by filter.")
 
@@ -57,7 +57,11 @@ def list_jobs(
 def show_job(
     queue: QueueName, id_: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")], as_json: Json = False
 ) -> None:
-    """Show one job with every column of its table. Exit code 1 when there is no such job.
+    """Show one job with every column of its table, and how its attempts ended. Exit code 1 when there is no such job.
+
+    Kept are all attempts of publish_jobs, download_artifacts and webhook_deliveries, and those of other queues that did not
+    complete. Piped, each is a line that holds between tabs: attempt, its number, outcome, started_at, ended_at, worker,
+    stages, error.
 
     Example: jobqueue jobs show publish_jobs 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
@@ -66,16 +70,20 @@ def show_job(
 
         found_queue = find_queue(connection, queue)
         (job_id,) = read_ids(found_queue, [id_])
-        columns = Inspector(connection, found_queue).show(job_id)
+        inspector = Inspector(connection, found_queue)
+        columns = inspector.show(job_id)
+        attempts = inspector.attempts(job_id) if columns is not None else []
     if columns is None:
         raise failed(f"there is no job {id_} in {queue}")
     if as_json:
         columns["id"] = str(job_id)
         state = found_queue.state(columns["status"]) or columns["status"]
-        document = {"schema": "jobqueue.job/1", "queue": queue, "id": str(job_id), "status": state, "columns": columns}
-        print_json(document)
+        ended = [attempt_document(attempt) for attempt in attempts]
+        document = {"schema": "jobqueue.job/1", "queue": queue, "id": str(job_id), "status": state}
+        print_json({**document, "columns": columns, "attempts": ended})
     else:
         show_columns(found_queue, columns)
+        show_attempts(attempts)
 
 
 app.command("requeue")(jobs_repair.requeue)

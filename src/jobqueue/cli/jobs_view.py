@@ -13,7 +13,7 @@ from jobqueue.observe.printable_text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobqueue.admin.inspector import Listed
+    from jobqueue.admin.inspector import EndedAttempt, Listed
     from jobqueue.admin.selection import Adopted
 
 COLOURS = {
@@ -23,6 +23,8 @@ COLOURS = {
     "failed": "red",
     "cancelled": "bright_black",
 }
+
+OUTCOME_COLOURS = {**COLOURS, "retried": "yellow", "crashed": "red"}
 
 
 def show_jobs(queue: Adopted, jobs: Sequence[Listed]) -> None:
@@ -104,6 +106,49 @@ def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
     draw(drawn)
 
 
+def show_attempts(attempts: Sequence[EndedAttempt]) -> None:
+    """Print how attempts ended, one a line: a table on a terminal, otherwise `attempt` and the values between tabs."""
+    if not at_terminal():
+        print_rows(
+            (
+                "attempt", ended.attempt, ended.outcome, ended.started_at, ended.ended_at, ended.worker,
+                column_text(ended.stages or {}), ended.error,
+            )
+            for ended in attempts
+        )  # fmt: skip
+        return
+    if not attempts:
+        return
+    from rich.text import Text
+
+    now = datetime.now(UTC)
+    drawn = table(">TRY", "OUTCOME", "ENDED", ">TOOK", "WORKER", "!STAGES", "!ERROR")
+    for ended in attempts:
+        drawn.add_row(
+            str(ended.attempt),
+            Text(ended.outcome, style=OUTCOME_COLOURS.get(ended.outcome, "")),
+            _relative(ended.ended_at, now),
+            _took(ended),
+            Text(printable(ended.worker or "")),
+            Text(printable(", ".join(f"{name} {took:g} ms" for name, took in (ended.stages or {}).items()))),
+            Text(printable(ended.error or "")),
+        )
+    draw(drawn)
+
+
+def attempt_document(ended: EndedAttempt) -> dict[str, Any]:
+    """Give one attempt for JSON; its stages are in milliseconds."""
+    return {
+        "attempt": ended.attempt,
+        "outcome": ended.outcome,
+        "started_at": ended.started_at,
+        "ended_at": ended.ended_at,
+        "worker": ended.worker,
+        "stages": ended.stages or {},
+        "error": ended.error,
+    }
+
+
 def state_text(queue: Adopted, word: str) -> str:
     """Give a state for a person, with the queue's own word where it differs."""
     state = queue.state(word)
@@ -141,3 +186,10 @@ def _relative(moment: datetime, now: datetime) -> str:
         return "never" if aware == NEVER else "long ago"
     seconds = (now - aware).total_seconds()
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def _took(ended: EndedAttempt) -> str:
+    if ended.started_at is None:
+        return ""
+    seconds = (ended.ended_at - ended.started_at).total_seconds()
+    return f"{max(0.0, seconds * 1000):.0f} ms" if seconds < 10 else span(seconds)

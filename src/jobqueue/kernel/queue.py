@@ -13,6 +13,7 @@ from jobqueue.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
+    from jobqueue.kernel.database.rows import KeepAttempts
     from jobqueue.kernel.job import Job
     from jobqueue.kernel.running.context import Context
 
@@ -37,7 +38,8 @@ class Queue:
 
     `name` is what adopt() returned. `columns` are the table's own columns that the handler reads from `job.columns`.
     `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency. `backoff` gives the seconds
-    before a failed job's next attempt.
+    before a failed job's next attempt. `keep_attempts` says which attempts are kept in `jobqueue.attempts`: "failed" means those
+    that did not complete.
 
     `handler` is given every job of the table. In `jobs`, the queue that many programs share, these are jobs of all kinds:
     `jobqueue.kinds.Kinds` gives handlers their own kinds there.
@@ -51,6 +53,7 @@ class Queue:
     backoff: Backoff = field(default_factory=Backoff)
     limit: int | None = None
     chores: tuple[Chore, ...] = ()
+    keep_attempts: KeepAttempts = "failed"
 
     def __post_init__(self) -> None:
         problems = []
@@ -61,6 +64,8 @@ class Queue:
             problems.append(f"the queue {self.name} takes columns as a tuple of names: columns=({columns!r},)")
         if self.limit is not None and self.limit < 1:
             problems.append(f"the queue {self.name} has a limit of {self.limit}: at least 1 job must be able to run")
+        if self.keep_attempts not in ("all", "failed"):
+            problems.append(f"the queue {self.name} keeps {self.keep_attempts!r} attempts: it must be 'all' or 'failed'")
         if problems:
             raise ConfigurationError(problems)
 

@@ -249,7 +249,9 @@ class Worker:
                     f"the table {description.table} of the queue {queue.name} has no column {', '.join(missing)}"
                 )
             else:
-                stores[queue.name] = Store(description, queue.columns)
+                stores[queue.name] = Store(
+                    description, queue.columns, keep_attempts=queue.keep_attempts, worker=self.name
+                )
         if problems:
             raise ConfigurationError(problems)
         return stores

@@ -100,6 +100,7 @@ class Publisher:
             self.publish,
             columns=("file_id", "key_prefix"),
             chores=(Chore("publish_status", _STATUS_EVERY, publish_status.follow),),
+            keep_attempts="all",
         )
 
     def publish(self, job: Job, context: Context) -> None:

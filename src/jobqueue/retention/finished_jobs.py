@@ -1,4 +1,4 @@
-"""The kind `job-retention`: deletes finished jobs and the records of ticks when they are old."""
+"""The kind `job-retention`: deletes finished jobs, attempts and the records of ticks when they are old."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_TICKS_BATCH: Final = 1000
+_BATCH: Final = 1000
 
 # Seconds that connecting may take, and for which the server may say nothing: more than any statement may take.
 _CONNECT_SECONDS: Final = 5
@@ -39,6 +39,13 @@ DELETE FROM jobqueue.schedule_ticks WHERE ctid = ANY (ARRAY(
       AND EXISTS (SELECT FROM jobqueue.schedule_ticks AS later WHERE later.schedule = t.schedule AND later.tick > t.tick)
     LIMIT %(limit)s))"""
 
+_PRUNE_ATTEMPTS: Final = """
+DELETE FROM jobqueue.attempts WHERE ctid = ANY (ARRAY(
+    SELECT a.ctid FROM jobqueue.attempts AS a
+    WHERE a.ended_at < now() - %(age)s::interval
+    ORDER BY a.ended_at
+    LIMIT %(limit)s))"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Published(Selection):
@@ -50,9 +57,9 @@ class _Published(Selection):
 
 
 class FinishedJobs:
-    """Deletes finished jobs that are older than `days` from every adopted queue, and the records of ticks as old as that.
+    """Deletes finished jobs that are older than `days` from every adopted queue, and attempts and records of ticks as old as that.
 
-    The payload may hold `keep`, queues that are left alone, and `states`, by default completed, cancelled and failed.
+    The payload may hold `keep`, queues whose jobs are left alone, and `states`, by default completed, cancelled and failed.
     """
 
     def __init__(self, conninfo: str, days: int) -> None:
@@ -82,18 +89,18 @@ class FinishedJobs:
                 if changed.number or changed.locked or changed.more:
                     log.info("jobs_purged", purged_queue=queue.name, jobs=changed.number, locked=changed.locked)
         with context.stage("prune"):
-            pruned = self._prune(context)
-        log.info("ticks_pruned", ticks=pruned)
+            log.info("ticks_pruned", ticks=self._prune(context, _PRUNE_TICKS))
+            log.info("attempts_pruned", attempts=self._prune(context, _PRUNE_ATTEMPTS))
 
-    def _prune(self, context: Context) -> int:
+    def _prune(self, context: Context, statement: str) -> int:
         total = 0
         while True:
             counts: list[int] = []
 
             def prune(cursor: psycopg.Cursor[Any], counts: list[int] = counts) -> None:
-                counts.append(cursor.execute(_PRUNE_TICKS, {"age": self._age, "limit": _TICKS_BATCH}).rowcount)
+                counts.append(cursor.execute(statement.encode(), {"age": self._age, "limit": _BATCH}).rowcount)
 
             context.write(prune)
             total += counts[-1]
-            if counts[-1] < _TICKS_BATCH:
+            if counts[-1] < _BATCH:
                 return total

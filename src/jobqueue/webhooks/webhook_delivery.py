@@ -93,6 +93,7 @@ class Webhooks:
                 Chore("webhook_tally", _TALLY_EVERY, delivery_records.tally),
                 Chore("webhook_cancel", _CANCEL_EVERY, delivery_records.cancel),
             ),
+            keep_attempts="all",
         )
 
     def deliver(self, job: Job, context: Context) -> None:

@@ -13,7 +13,7 @@ from tests.kernel.held_job import effect
 from jobqueue.errors import Snooze
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.kernel.held_job import Connection, Cursor, Deaf, Held
 
@@ -131,11 +131,11 @@ def test_a_commit_that_the_server_ends_while_it_is_asked_for_again_is_recognised
     complete_within = store.complete_within
     first = cast("Deaf", context._transactions).first
 
-    def ends_meanwhile(cursor: Cursor, job: LeasedJob) -> bool:
+    def ends_meanwhile(cursor: Cursor, job: LeasedJob, stages: Mapping[str, float]) -> bool:
         if cursor.connection is not first:
             # Has been looked for in vain; the row is what is waited for now, and what comes of it is the first one's commit.
             first.commit()
-        return complete_within(cursor, job)
+        return complete_within(cursor, job, stages)
 
     monkeypatch.setattr(store, "complete_within", ends_meanwhile)
     context.commit(effect)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from jobqueue.kernel.job import JobId
+
+
+KeepAttempts = Literal["all", "failed"]
 
 
 class LaneFloors(NamedTuple):

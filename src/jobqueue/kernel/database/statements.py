@@ -22,6 +22,15 @@ _NTH = "width_bucket(t.id, %(ids)s::{id_type}[])"
 _HELD = "t.id = ANY (ARRAY(SELECT unnest(%(ids)s::{id_type}[]))) AND t.lease_token = (%(tokens)s::uuid[])[" + _NTH + "]"
 
 
+# The statements that can leave a row of jobqueue.attempts for each outcome: the outcome's name, and what they return.
+_KEPT = {
+    "complete_jobs": ("'completed'", "ended.id"),
+    "retry_jobs": ("CASE WHEN ended.failed THEN 'failed' ELSE 'retried' END", "ended.id, ended.failed"),
+    "fail_jobs": ("'failed'", "ended.id"),
+    "cancel_jobs": ("'cancelled'", "ended.id"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """A queue's table and state words, as `jobqueue.adopt()` registered them. `table` is schema-qualified and quoted.
@@ -47,7 +56,7 @@ def statement(name: str, package: str = "jobqueue.kernel") -> bytes:
 
 
 def render(template: bytes | sql.SQL, description: Description, **fragments: sql.Composable) -> bytes:
-    """The text of a statement for one queue: its table, relation (the table's name as a text), id_type and words, and
+    """The text of a statement for one queue: its name, table, relation (the table's name as a text), id_type and words, and
     `fragments`, filled in for the names in braces.
 
     The result goes to the driver with parameters, even where it has none, and so every percent sign of a name, a word or
@@ -56,6 +65,7 @@ def render(template: bytes | sql.SQL, description: Description, **fragments: sql
     State words are literals, never parameters: a partial index serves only a predicate that the planner can read.
     """
     values: dict[str, sql.Composable] = {
+        "queue": sql.Literal(description.name),
         "table": sql.SQL(_doubled(description.table)),
         "relation": sql.Literal(description.table),
         "id_type": sql.SQL(description.id_type),
@@ -99,6 +109,7 @@ class Statements:
             self._fragments["key"], self._fragments["key_name"] = sql.Identifier(key), sql.Literal(key)
             self._fragments["keyed"] = sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(key))
         self._rendered: dict[tuple[str, int | None], bytes] = {}
+        self._keeping: dict[str, bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:
         """The text of statement `name`; `limit` is rendered as a literal where the statement has one."""
@@ -107,3 +118,17 @@ class Statements:
             fragments = self._fragments if limit is None else {**self._fragments, "limit": sql.Literal(limit)}
             self._rendered[key] = render(statement(name), self._description, **fragments)
         return self._rendered[key]
+
+    def keeping(self, name: str) -> bytes:
+        """The text of a statement that records the outcomes as `name` does, and keeps the attempts."""
+        if name not in self._keeping:
+            outcome, answer = _KEPT[name]
+            # What is rendered already has its percent signs doubled.
+            fragments = {
+                "recording": sql.SQL(self(name).decode().rstrip()),
+                "nth": self._fragments["nth"],
+                "outcome": sql.SQL(outcome),
+                "answer": sql.SQL(answer),
+            }
+            self._keeping[name] = render(statement("keep_attempts"), self._description, **fragments)
+        return self._keeping[name]

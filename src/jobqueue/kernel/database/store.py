@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
 
+from jobqueue.kernel.database.lease_pairs import attempt_rows, lease_pairs
 from jobqueue.kernel.database.rows import Depth, Rescued, Survey
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
 from jobqueue.kernel.job import LeasedJob
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from jobqueue.kernel.database.lease_pairs import Stages
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.database.rows import GoneWorker, LaneFloors, LaneGaps
+    from jobqueue.kernel.database.rows import GoneWorker, KeepAttempts, LaneFloors, LaneGaps
     from jobqueue.kernel.job import JobId
 
 
@@ -31,8 +32,6 @@ log = get_logger(__name__)
 _PATIENCE = "500ms"
 _LITTLE_PATIENCE = "20ms"
 _SINGLY_FOR = 5.0
-
-_LEASE = attrgetter("id", "renewed_at")
 
 # Classes of errors after which a connection is of no use: it is broken, or the server ends it.
 _CUT_OFF = ("08", "57", "58", "XX")
@@ -58,12 +57,25 @@ def list_columns(link: Link, description: Description) -> set[str]:
 
 
 class Store:
-    """The statements of one queue. Every method is one statement and one transaction, unless it takes a cursor."""
+    """The statements of one queue. Every method is one statement and one transaction, unless it takes a cursor.
 
-    def __init__(self, description: Description, columns: tuple[str, ...] = ()) -> None:
+    `keep_attempts` says of which outcomes an attempt is kept, and `worker` whose those are. `stages`, where a method takes them,
+    are seconds by name, for each of the jobs.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        columns: tuple[str, ...] = (),
+        *,
+        keep_attempts: KeepAttempts = "failed",
+        worker: str | None = None,
+    ) -> None:
         self.description = description
         self._columns = columns
         self._sql = Statements(description, columns)
+        self._keeps_all = keep_attempts == "all"
+        self._worker = worker
 
     # Claiming
 
@@ -109,7 +121,7 @@ class Store:
         Twins that a host's trigger or lock keeps as they are run as well, which is no more than work done twice.
         """
         try:
-            return {row[0] for row in link.fetch(self._sql("merge_twins"), _pairs(jobs))}
+            return {row[0] for row in link.fetch(self._sql("merge_twins"), lease_pairs(jobs))}
         except psycopg.Error as error:
             if error.sqlstate is None or error.sqlstate[:2] in _CUT_OFF:
                 raise
@@ -140,55 +152,68 @@ class Store:
 
         A lease is not extended while somebody has its row locked. An id that is missing is lost.
         """
-        return dict(link.fetch(self._sql("renew_leases"), {**_pairs(held), "lease": lease}))
+        return dict(link.fetch(self._sql("renew_leases"), {**lease_pairs(held), "lease": lease}))
 
     def holds(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
         """Whether the lease is still held; if so the row stays locked until the caller's transaction ends."""
-        return self._finds(cursor, "hold_job", {"id": job.id, "token": job.token})
+        return _finds(cursor, self._sql("hold_job"), {"id": job.id, "token": job.token})
 
     def find_recorded(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
         """The ids of jobs that ended under the leases given: a holder learns from it that its lost statement was carried out."""
-        return {row[0] for row in link.fetch(self._sql("find_completed"), _pairs(jobs))}
+        return {row[0] for row in link.fetch(self._sql("find_completed"), lease_pairs(jobs))}
 
     # Recording outcomes: each returns the ids that were still held and are now recorded
 
-    def complete(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("complete_jobs"), _pairs(jobs))}
+    def complete(self, link: Link, jobs: Sequence[LeasedJob], stages: Sequence[Stages] = ()) -> set[JobId]:
+        if not self._keeps_all:
+            return {row[0] for row in link.fetch(self._sql("complete_jobs"), lease_pairs(jobs))}
+        return {
+            row[0] for row in link.fetch(self._sql.keeping("complete_jobs"), attempt_rows(self._worker, jobs, stages))
+        }
 
-    def complete_within(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
+    def complete_within(self, cursor: psycopg.Cursor[Any], job: LeasedJob, stages: Stages | None = None) -> bool:
         """Record success inside the caller's transaction; the row stays locked until it ends. False: the lease is lost."""
-        return self._finds(cursor, "complete_jobs", _pairs([job]))
+        if not self._keeps_all:
+            return _finds(cursor, self._sql("complete_jobs"), lease_pairs([job]))
+        params = attempt_rows(self._worker, [job], [stages or {}])
+        return _finds(cursor, self._sql.keeping("complete_jobs"), params)
 
     def find_completed(self, cursor: psycopg.Cursor[Any], job: LeasedJob) -> bool:
         """Whether an earlier attempt to record this holder's outcome was committed although its answer was lost."""
-        return self._finds(cursor, "find_completed", _pairs([job]))
-
-    def _finds(self, cursor: psycopg.Cursor[Any], name: str, params: dict[str, Any]) -> bool:
-        # Planned each time: in a host's session the planner is free to read a small table from end to end, and would keep
-        # that plan when it has become large.
-        return cursor.execute(self._sql(name), params, prepare=False).fetchone() is not None
+        return _finds(cursor, self._sql("find_completed"), lease_pairs([job]))
 
     def retry(
-        self, link: Link, jobs: Sequence[LeasedJob], delays: Sequence[float], errors: Sequence[str]
+        self,
+        link: Link,
+        jobs: Sequence[LeasedJob],
+        delays: Sequence[float],
+        errors: Sequence[str],
+        stages: Sequence[Stages] = (),
     ) -> dict[JobId, bool]:
         """Record failed attempts; returns for each id recorded whether it has failed for good."""
-        params = _pairs(jobs, delays=delays, errors=errors)
-        return dict(link.fetch(self._sql("retry_jobs"), params))
+        params = attempt_rows(self._worker, jobs, stages, delays=delays, errors=errors)
+        return dict(link.fetch(self._sql.keeping("retry_jobs"), params))
 
-    def fail(self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("fail_jobs"), _pairs(jobs, errors=errors))}
+    def fail(
+        self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str], stages: Sequence[Stages] = ()
+    ) -> set[JobId]:
+        params = attempt_rows(self._worker, jobs, stages, errors=errors)
+        return {row[0] for row in link.fetch(self._sql.keeping("fail_jobs"), params)}
 
-    def cancel(self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("cancel_jobs"), _pairs(jobs, errors=errors))}
+    def cancel(
+        self, link: Link, jobs: Sequence[LeasedJob], errors: Sequence[str], stages: Sequence[Stages] = ()
+    ) -> set[JobId]:
+        params = attempt_rows(self._worker, jobs, stages, errors=errors)
+        return {row[0] for row in link.fetch(self._sql.keeping("cancel_jobs"), params)}
 
     def snooze(
         self, link: Link, jobs: Sequence[LeasedJob], delays: Sequence[float], errors: Sequence[str]
     ) -> set[JobId]:
-        params = _pairs(jobs, delays=delays, errors=errors)
+        params = lease_pairs(jobs, delays=delays, errors=errors)
         return {row[0] for row in link.fetch(self._sql("snooze_jobs"), params)}
 
     def release(self, link: Link, jobs: Sequence[LeasedJob]) -> set[JobId]:
-        return {row[0] for row in link.fetch(self._sql("release_jobs"), _pairs(jobs))}
+        return {row[0] for row in link.fetch(self._sql("release_jobs"), lease_pairs(jobs))}
 
     # Rescuing and measuring
 
@@ -233,26 +258,7 @@ class Store:
         return Depth(due, delayed, processing, failed, float(oldest_due))
 
 
-def _pairs(jobs: Sequence[LeasedJob], **more: Sequence[Any]) -> dict[str, Any]:
-    """Parallel arrays in the order of ids, as the statements expect them.
-
-    Of two leases on one job the later comes last: it is the one that counts. The order also keeps statements that lock the
-    same rows from deadlocking. Ids and tokens are written as the text of an array: the driver's own way costs more than the
-    statement itself does.
-    """
-    if more:
-        order = sorted(range(len(jobs)), key=lambda n: _LEASE(jobs[n]))
-        jobs = [jobs[n] for n in order]
-        more = {name: [values[n] for n in order] for name, values in more.items()}
-    else:
-        jobs = sorted(jobs, key=_LEASE)
-    # The jobs of one claim share one token object.
-    texts: dict[int, str] = {}
-    tokens = []
-    for job in jobs:
-        token = job.token
-        text = texts.get(id(token))
-        if text is None:
-            text = texts[id(token)] = str(token)
-        tokens.append(text)
-    return {"ids": "{" + ",".join([str(job.id) for job in jobs]) + "}", "tokens": "{" + ",".join(tokens) + "}", **more}
+def _finds(cursor: psycopg.Cursor[Any], query: bytes, params: dict[str, Any]) -> bool:
+    # Planned each time: in a host's session the planner is free to read a small table from end to end, and would keep
+    # that plan when it has become large.
+    return cursor.execute(query, params, prepare=False).fetchone() is not None

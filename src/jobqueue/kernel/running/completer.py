@@ -196,22 +196,23 @@ class Completer(Loop):
         jobs = [outcome.job for outcome in outcomes]
         errors = [outcome.error or "" for outcome in outcomes]
         delays = [outcome.delay for outcome in outcomes]
+        stages = [outcome.stages for outcome in outcomes]
         match verb:
             case "retry":
                 return {
                     id_: "failed" if failed else "retried"
-                    for id_, failed in store.retry(self.link, jobs, delays, errors).items()
+                    for id_, failed in store.retry(self.link, jobs, delays, errors, stages).items()
                 }
             case "fail":
-                recorded = store.fail(self.link, jobs, errors)
+                recorded = store.fail(self.link, jobs, errors, stages)
             case "cancel":
-                recorded = store.cancel(self.link, jobs, errors)
+                recorded = store.cancel(self.link, jobs, errors, stages)
             case "snooze":
                 recorded = store.snooze(self.link, jobs, delays, errors)
             case "release":
                 recorded = store.release(self.link, jobs)
             case _:
-                recorded = store.complete(self.link, jobs)
+                recorded = store.complete(self.link, jobs, stages)
         if self._answer_lost and len(recorded) < len(jobs):
             # The lost answer may have been a yes. (A job that is pending again has no token left to tell by.)
             recorded |= store.find_recorded(self.link, [job for job in jobs if job.id not in recorded])

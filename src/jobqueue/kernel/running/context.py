@@ -197,7 +197,7 @@ class Context:
             attempts += 1
             self._bound(cursor)
             with _not_yet_when_locked():
-                held = self._store.complete_within(cursor, self._job)
+                held = self._store.complete_within(cursor, self._job, self.stages)
             # An earlier commit whose answer was lost may have happened: the outcome that it left shows that.
             if not held and attempts > 1 and self._store.find_completed(cursor, self._job):
                 return

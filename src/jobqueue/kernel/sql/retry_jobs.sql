@@ -14,4 +14,4 @@ SET status = CASE WHEN jobqueue.is_last(t.retry_count, t.max_retries) THEN {fail
     error_message = (%(errors)s::text[])[{nth}]
 WHERE {held} AND t.lease_expires_at IS NOT NULL
   AND (SELECT set_config('lock_timeout', '500ms', true)) IS NOT NULL
-RETURNING t.id, t.status = {failed}
+RETURNING t.id, t.status = {failed} AS failed
