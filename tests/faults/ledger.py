@@ -84,7 +84,8 @@ class Ledger(Host):
         eventually(lambda: self.all_ended(jobs), timeout, interval=0.05)
 
     def check(self, jobs: list[int], *, retries: int | None = 0) -> None:
-        """Every one of `jobs` completed once, with the effects that it has to have, and was charged `retries` attempts.
+        """Every one of `jobs` completed once, with the effects that it has to have, and was charged `retries` attempts; each
+        attempt that was charged or completed is kept once.
 
         `retries` None: however many.
         """
@@ -95,6 +96,13 @@ class Ledger(Host):
         tokens = {row["id"]: row["lease_token"] for row in rows}
         outcomes = self.rows("SELECT * FROM outcomes WHERE job_id = ANY (%(jobs)s)", jobs=jobs)
         assert Counter((row["job_id"], row["token"]) for row in outcomes) == dict.fromkeys(tokens.items(), 1)
+        kept = self.rows(
+            "SELECT job_id, outcome FROM jobqueue.attempts WHERE job_id = ANY (%(jobs)s::text[])", jobs=jobs
+        )
+        attempts = Counter((row["job_id"], row["outcome"] == "completed") for row in kept)
+        assert attempts == Counter(
+            {(str(row["id"]), done): 1 if done else row["retry_count"] for row in rows for done in (True, False)}
+        )
         effects = self.rows("SELECT * FROM effects WHERE job_id = ANY (%(jobs)s)", jobs=jobs)
         traces = Counter((row["job_id"], row["token"]) for row in effects)
         how = {row["id"]: row["payload"]["how"] for row in rows}

@@ -68,7 +68,8 @@ def main() -> None:
         poll_seconds=0.5,
         transaction_seconds=float(os.environ["ANSWER_SECONDS"]),
     )
-    worker = Impatient(options, [Queue("jobs", handle, columns=("payload",), backoff=Backoff(first=0.01))])
+    queue = Queue("jobs", handle, columns=("payload",), backoff=Backoff(first=0.01), keep_attempts="all")
+    worker = Impatient(options, [queue])
     worker.start()
     while not told:
         time.sleep(0.1)

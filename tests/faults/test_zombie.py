@@ -51,12 +51,21 @@ def test_a_zombie_changes_nothing_that_its_successor_wrote_and_works_on(
         written = [(host.job(job), host.file_of(job)) for job in jobs]
         objects = bucket.contents()
         assert [job["retry_count"] for job, _ in written] == [1, 1, 1]
+        attempts = host.rows("SELECT * FROM jobqueue.attempts ORDER BY id")
+        ended = [[row["outcome"] for row in attempts if row["job_id"] == str(job)] for job in jobs]
+        assert ended == [["crashed", "completed"]] * 3
+        assert all(
+            {"download", "decode", "encode"} <= set(row["stages"] or {})
+            for row in attempts
+            if row["outcome"] == "completed"
+        )
 
         # What it was waiting for when it stood still arrives now, and it has everything to finish the jobs again.
         origin.release()
         zombie.send(signal.SIGCONT)
         zombie.wait_for("job_finished", count=len(keys), outcome="lease_lost")
         assert [(host.job(job), host.file_of(job)) for job in jobs] == written
+        assert host.rows("SELECT * FROM jobqueue.attempts ORDER BY id") == attempts
         assert bucket.contents() == objects
         assert zombie.log("job_finished", queue="publish_jobs", outcome="completed") == []
         assert {entry["job_id"] for entry in zombie.log("lease_lost")} == {str(job) for job in jobs}
