@@ -65,7 +65,9 @@ class Queue:
         if self.limit is not None and self.limit < 1:
             problems.append(f"the queue {self.name} has a limit of {self.limit}: at least 1 job must be able to run")
         if self.keep_attempts not in ("all", "failed"):
-            problems.append(f"the queue {self.name} keeps {self.keep_attempts!r} attempts: it must be 'all' or 'failed'")
+            problems.append(
+                f"the queue {self.name} keeps {self.keep_attempts!r} attempts: it must be 'all' or 'failed'"
+            )
         if problems:
             raise ConfigurationError(problems)
 
