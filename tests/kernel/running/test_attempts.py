@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from tests.kernel.held_job import effect
 
-from jobqueue.errors import Cancelled, Interrupted, LeaseLost, Permanent, Retry, Snooze
+from jobqueue.errors import Cancelled, Interrupted, Permanent, Retry, Snooze
 from jobqueue.kernel import Backoff, Queue
 from jobqueue.kernel.database.store import Store, describe
 
@@ -43,7 +43,6 @@ def failing(error: BaseException | None) -> Any:
         (Cancelled("the file was deleted"), "cancelled", "the file was deleted"),
         (ValueError("unexpected"), "retried", "ValueError: unexpected"),
         (Snooze("the origin asks for patience", 3_600), None, None),
-        (LeaseLost("somebody else has it"), None, None),
     ],
 )
 def test_each_outcome_leaves_its_row(
