@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sys
 import threading
 import warnings
@@ -329,14 +328,7 @@ def ways() -> Iterator[tuple[str, Callable[[Job, Context], object], tuple[str, i
         yield name, deed, left
 
 
-@pytest.fixture
-def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps log lines from the test's report: some hold what no process can be told."""
-    monkeypatch.setattr(logging.getLogger("jobqueue"), "propagate", False)
-    monkeypatch.setattr(logging.getLogger("jobqueue"), "handlers", [logging.NullHandler()])
-
-
-def test_however_a_handler_ends_its_job_has_one_outcome(rig: Rig, unreported: None) -> None:
+def test_however_a_handler_ends_its_job_has_one_outcome(rig: Rig) -> None:
     handlers = {name: (handler, left) for name, handler, left in ways()}
     assert len(handlers) > 100
     rig.sql.execute("INSERT INTO jobs (kind) SELECT unnest(%s::text[])", [list(handlers)])
