@@ -65,7 +65,7 @@ class Runner:
         A failure that is no verdict (Retry, and whatever else is no JobError) costs no attempt where the handler had to wait for
         the database for more than two seconds in all.
         """
-        name, id_ = job.queue, job.id
+        name, id_, retry_count = job.queue, job.id, job.retry_count
         queue = self._queues[name]
         began = time.perf_counter()
         attach(job.log_fields)
@@ -73,8 +73,9 @@ class Runner:
             ending = self._attempt(queue, job, context)
         finally:
             detach()
-            # The handler had the job in hand: under another name its lease would be renewed forever.
-            job.queue, job.id = name, id_
+            # The handler had the job in hand: under another name its lease would be renewed forever, and with another count no
+            # attempt could be written down.
+            job.queue, job.id, job.retry_count = name, id_, retry_count
         return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
 
     def give_up(self, job: LeasedJob, error: BaseException) -> Outcome:
