@@ -111,7 +111,8 @@ def work(ledger: Ledger, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Itera
     workers: list[Impatient] = []
 
     def start(handler: Handler) -> None:
-        workers.append(Impatient(options, [Queue("jobs", handler, columns=COLUMNS, backoff=Backoff(first=0.01))]))
+        queue = Queue("jobs", handler, columns=COLUMNS, backoff=Backoff(first=0.01), keep_attempts="all")
+        workers.append(Impatient(options, [queue]))
         workers[0].start()
         eventually(lambda: ledger.rows("SELECT FROM jobqueue.workers WHERE presence IS NOT NULL"))
 
