@@ -10,7 +10,7 @@ import pytest
 from tests.faults.ledger import Ledger, runs
 from tests.support.waiting import eventually
 
-from jobqueue.kernel.leasing.presence import GONE_AFTER
+from jobqueue.kernel.leasing.presence import BEAT_EVERY, GONE_AFTER
 
 if TYPE_CHECKING:
     from tests.support.daemon import Launch
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 HOUR = 3600
 
 # Seconds that a busy machine may add.
-SLACK = 5.0
+SLACK = 8.0
 
 
 def test_jobs_of_a_killed_worker_are_not_kept_by_their_leases(database: str, launch: Launch) -> None:
@@ -40,7 +40,8 @@ def test_jobs_of_a_killed_worker_are_not_kept_by_their_leases(database: str, lau
         try:
             killed.kill()
             killed_at = time.monotonic()
-            ledger.wait(sorted(held), GONE_AFTER + SLACK)
+            # Both witnesses may be those that were killed and stopped: then the successor takes a seat at its next beat.
+            ledger.wait(sorted(held), BEAT_EVERY + GONE_AFTER + SLACK)
             assert time.monotonic() - killed_at > GONE_AFTER
             ledger.check(sorted(held), retries=1)
             # The other stands still as long by now, and is none of those who are gone.
