@@ -97,6 +97,7 @@ class Guard:
         # What counts up to a cap costs more in millions of rows. Every session of ours, pooled or not, says that it is not compiled.
         if self.flat:
             check_cost(plan)
+        assert not plan.compiled, str(plan)
         assert plan.changed == self.rows, str(plan)
         assert self.may_sort or not plan.sorts, str(plan)
         assert self.any_way or not plan.scans, str(plan)
