@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.daemon import stop_still
 from tests.support.waiting import eventually
 
 from jobqueue.observe.metrics import Metrics
@@ -41,12 +42,14 @@ def backends(rig: Rig) -> list[int]:
 
 
 def stop_at_rest(rig: Rig) -> int:
-    """Stop the only backend while it does nothing: in the middle of a statement it would keep its locks from the next one."""
+    """Stop the only backend while it waits for its client: in the middle of something it would keep its locks from the next one."""
     (pid,) = backends(rig)
 
     def stopped() -> bool:
-        os.kill(pid, signal.SIGSTOP)
-        if rig.rows("SELECT state FROM pg_stat_activity WHERE pid = %(p)s", p=pid) == [{"state": "idle"}]:
+        stop_still(pid)
+        if rig.value(
+            "SELECT (state, wait_event) = ('idle', 'ClientRead') FROM pg_stat_activity WHERE pid = %(p)s", p=pid
+        ):
             return True
         os.kill(pid, signal.SIGCONT)
         return False

@@ -49,6 +49,18 @@ def worker_environment(dsn: str, origin: SteadyOrigin, bucket: Bucket, **variabl
     }
 
 
+def stop_still(pid: int) -> None:
+    """Send SIGSTOP to a process; it stands still when this returns."""
+    os.kill(pid, signal.SIGSTOP)
+    # On a busy machine the thread that takes the signal may have to wait for its turn, and the others run on.
+    eventually(lambda: _stands_still(pid))
+
+
+def _stands_still(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+
 class DaemonProcess:
     """`jobqueue worker ARGUMENTS` with `environment`; what it writes to either output goes to the file `output`.
 
@@ -107,14 +119,10 @@ class DaemonProcess:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the daemon itself; after SIGSTOP it stands still when this returns."""
-        os.kill(self.pid, number)
         if number == signal.SIGSTOP:
-            # On a busy machine the thread that takes the signal may have to wait for its turn, and the others run on.
-            eventually(self._stands_still)
-
-    def _stands_still(self) -> bool:
-        threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+            stop_still(self.pid)
+        else:
+            os.kill(self.pid, number)
 
     def forward(self, number: signal.Signals) -> None:
         """Have whoever holds its leash send it a signal: for a daemon that has not said its process id yet."""
