@@ -214,6 +214,7 @@ def test_it_is_not_ready_while_the_database_is_read_only(service: Service) -> No
 _IMPATIENT = ("-c", "from jobqueue.kernel import loop; loop._FAILING = 1.0; from jobqueue.cli.main import main; main()")
 
 
+@pytest.mark.extended
 def test_a_loop_that_fails_at_every_turn_is_not_well(host: Host, bucket: Bucket, launch: Launch) -> None:
     port = free_port()
     with SteadyOrigin() as origin:
@@ -392,6 +393,7 @@ def test_a_password_that_was_right_is_waited_for(host: Host, bucket: Bucket, lau
         host.execute("DROP ROLE turncoat")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("arguments", [(), ("--once",)])
 def test_a_password_that_was_never_right_is_wrong_configuration(database: str, arguments: tuple[str, ...]) -> None:
     wrong = make_conninfo(database, password="canary-password")
@@ -402,6 +404,7 @@ def test_a_password_that_was_never_right_is_wrong_configuration(database: str, a
     assert "canary" not in done.stdout + done.stderr
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_while_it_waits_for_a_database(bucket: Bucket, launch: Launch, number: signal.Signals) -> None:
     with SteadyOrigin() as origin:

@@ -82,6 +82,7 @@ def test_several_at_once_apply_everything_once(database: str) -> None:
     assert sorted(done) == [migration.version for migration in load()]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_another_applied_while_it_was_waited_for_is_not_applied_again(database: str, level: str) -> None:
     last = migrate(database)[-1]
@@ -356,6 +357,7 @@ def role_of(root: Connection, *grants: str) -> Iterator[str]:
         root.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("level", LEVELS)
 def test_two_migrations_at_once_are_one_whatever_the_default_isolation(database: str, level: str) -> None:
     with default_isolation(database, level), ThreadPoolExecutor(2) as threads:
@@ -370,6 +372,7 @@ def test_two_migrations_at_once_are_one_whatever_the_default_isolation(database:
 _TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("setting", _TIMEOUTS)
 def test_a_migration_that_waits_for_another_outlives_the_roles_time_limits(database: str, setting: str) -> None:
     hurried = make_conninfo(database, options=f"-c {setting}=200")
@@ -408,6 +411,7 @@ def test_who_worked_on_queues_without_owning_them_may_record_attempts(
             assert root.execute(query, ["pg_monitor", ["SELECT"]]).fetchone() == (False,)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("grants", "mend"),
     [

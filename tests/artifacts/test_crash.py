@@ -85,6 +85,7 @@ def test_another_worker_finishes_what_a_killed_one_began(strict_yard: Yard, laun
     assert list(yard.objects.keys()) == [row["storage_key"]]
 
 
+@pytest.mark.extended
 def test_a_zombies_artifact_is_not_the_one_recorded(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     zombie, artifact = held_in_the_middle(yard, launch, moto_endpoint)
@@ -135,6 +136,7 @@ def test_a_worker_of_another_queue_builds_artifacts_for_a_scheduler(
     assert worker.log("artifact_worker_cron_auth_failed")
 
 
+@pytest.mark.extended
 def test_sigterm_gives_the_artifact_back(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     worker, artifact = held_in_the_middle(yard, launch, moto_endpoint, DRAIN_TIMEOUT=0)
@@ -145,6 +147,7 @@ def test_sigterm_gives_the_artifact_back(strict_yard: Yard, launch: Launch, moto
     assert yard.uploads() == []
 
 
+@pytest.mark.extended
 def test_sigterm_lets_the_artifact_finish(strict_yard: Yard, launch: Launch, moto_endpoint: str) -> None:
     yard = strict_yard
     worker, artifact = held_in_the_middle(yard, launch, moto_endpoint, DRAIN_TIMEOUT=30)
@@ -235,6 +238,7 @@ def test_a_sweep_aborts_old_uploads_that_no_row_names(strict_yard: Yard, monkeyp
     assert sorted(yard.uploads()) == [named.key, elsewhere.key]
 
 
+@pytest.mark.extended
 def test_two_jobs_of_one_artifact_are_built_once(strict_yard: Yard) -> None:
     yard = strict_yard
     yard.origin.files = dict(FILES)

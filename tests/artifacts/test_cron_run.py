@@ -114,6 +114,7 @@ def test_without_a_database_a_run_says_so(yard: Yard) -> None:
         ArtifactRuns(options, yard.queue(metrics), metrics).run()
 
 
+@pytest.mark.extended
 def test_two_workers_and_runs_build_each_of_fifty_artifacts_once(yard: Yard) -> None:
     projects = []
     for number in range(50):

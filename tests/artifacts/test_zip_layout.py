@@ -157,6 +157,7 @@ def test_all_of_a_file_of_5_gib(program: str, tmp_path: Path) -> None:
     check_with(program, path)
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["zipfile", *EACH_READER])
 def test_70_000_files(program: str, tmp_path: Path) -> None:

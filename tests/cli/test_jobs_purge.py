@@ -80,6 +80,7 @@ def test_a_job_with_no_time_of_its_end_is_as_old_as_itself(finished: None, sql: 
     assert 2 not in _left(sql)
 
 
+@pytest.mark.extended
 def test_a_hundred_thousand_rows_go_in_small_steps_that_read_the_table_once(sql: Database, jobqueue: Jobqueue) -> None:
     sql("ALTER TABLE jobs DISABLE TRIGGER USER")
     sql(

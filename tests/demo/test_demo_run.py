@@ -87,6 +87,7 @@ def test_it_publishes_its_own_pictures(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.extended
 def test_on_a_terminal_it_shows_a_persons_own_pictures_until_interrupted(tmp_path: Path, scratch: Path) -> None:
     folder = tmp_path / "My pictures ☀"
     (folder / "süß").mkdir(parents=True)
@@ -205,6 +206,7 @@ def processes(scratch: Path) -> list[str]:
     return found
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_it(tmp_path: Path, scratch: Path, number: signal.Signals) -> None:

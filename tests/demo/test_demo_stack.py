@@ -51,6 +51,7 @@ def test_the_environment_is_what_a_worker_needs(tmp_path: Path, monkeypatch: pyt
     assert not folder.exists()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
     source = Path(jobqueue.__file__).parents[1]

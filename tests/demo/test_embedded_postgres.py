@@ -64,6 +64,7 @@ def test_each_test_has_a_database_of_its_own(database: str, postgres: Postgres) 
             lingering.execute("SELECT 1")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_data_and_address_survive_a_restart(server_folder: Path, mode: module.StopMode) -> None:
     with Postgres(server_folder / f"restart-{mode}") as server:
@@ -94,6 +95,7 @@ def test_another_servers_data_are_left_alone(postgres: Postgres, server_folder: 
     assert one_value(postgres.dsn, "SELECT 1") == 1
 
 
+@pytest.mark.extended
 def test_a_taken_port_is_left_for_another(
     postgres: Postgres, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_taken_port_is_left_for_another(
     assert next(offered, None) is None
 
 
+@pytest.mark.extended
 @as_root
 def test_root_may_keep_the_data_in_a_private_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
@@ -120,6 +123,7 @@ def test_root_may_keep_the_data_in_a_private_folder(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.extended
 @as_root
 def test_root_may_keep_the_programs_in_a_private_folder(
     tmp_path: Path, server_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +176,7 @@ def test_a_killed_owner_leaves_no_process(server_folder: Path) -> None:
     assert "received immediate shutdown request" in (server_folder / "orphan" / "postgres.log").read_text()
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 def test_a_killed_leash_leaves_no_process(server_folder: Path) -> None:
     server = Postgres(server_folder / "unleashed")
@@ -184,6 +189,7 @@ def test_a_killed_leash_leaves_no_process(server_folder: Path) -> None:
     server.close()
 
 
+@pytest.mark.extended
 @as_root
 def test_an_ordinary_user_can_run_it() -> None:
     user = unprivileged_user()

@@ -40,6 +40,7 @@ def crowded(tmp_path: Path) -> Iterator[CrowdedFolder]:
         yield crowded
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("leave", [0, 16 * KIB], ids=["no room at all", "room for a part"])
 def test_publishing_waits_for_room(
     host: Host, bucket: Bucket, launch: Launch, crowded: CrowdedFolder, leave: int

@@ -71,6 +71,7 @@ def test_jobs_in_flight_finish_and_nothing_else_begins(
     assert worker.log("stopped", finished=True)
 
 
+@pytest.mark.extended
 def test_jobs_that_do_not_finish_are_pending_at_once(host: Host, bucket: Bucket, launch: Launch) -> None:
     """One worker runs out of its time to drain, another is told twice: neither job is charged an attempt."""
     with SteadyOrigin() as origin:
@@ -99,6 +100,7 @@ def test_jobs_that_do_not_finish_are_pending_at_once(host: Host, bucket: Bucket,
             assert _last_event(worker) == "stopped"
 
 
+@pytest.mark.extended
 def test_released_jobs_run_at_once_elsewhere(host: Host, bucket: Bucket, launch: Launch) -> None:
     with SteadyOrigin({"photo": picture(45)}) as origin:
         held_up(host, origin, ["photo"])

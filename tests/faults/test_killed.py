@@ -121,6 +121,7 @@ def test_every_job_in_flight_runs_again_within_a_lease_and_a_poll(aftermath: Aft
     assert aftermath.rescued == {str(row["id"]) for key, row in aftermath.jobs.items() if key in IN_FLIGHT}
 
 
+@pytest.mark.extended
 def test_nothing_is_taken_from_a_worker_that_is_alive(aftermath: Aftermath) -> None:
     """The jobs were in flight for longer than the first lease, and ran under the claim that they began with."""
     for key in IN_FLIGHT:

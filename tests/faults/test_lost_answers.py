@@ -26,6 +26,7 @@ def worker(ledger: Ledger, proxy: Proxy, tmp_path_factory: pytest.TempPathFactor
         yield ledger.start(launch, proxy.dsn, lease=LEASE_SECONDS)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "text", "how"),
     [

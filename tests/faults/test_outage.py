@@ -42,6 +42,7 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
         yield postgres
 
 
+@pytest.mark.extended
 def test_fifty_jobs_survive_twenty_seconds_without_a_database(
     postgres: Postgres, bucket: Bucket, launch: Launch
 ) -> None:

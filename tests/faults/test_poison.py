@@ -47,6 +47,7 @@ def host(database: str) -> Iterator[Host]:
         yield host
 
 
+@pytest.mark.extended
 def test_a_job_that_kills_its_worker_ends_failed_and_the_others_complete(host: Host, launch: Launch) -> None:
     def job(kind: str) -> int:
         query = "INSERT INTO jobs (kind, max_retries) VALUES (%(k)s, %(m)s) RETURNING id"

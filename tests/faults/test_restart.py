@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TIMES = 2
 
 
+@pytest.mark.extended
 def test_jobs_survive_crashes_of_the_database(server_folder: Path, launch: Launch) -> None:
     with make_server(server_folder / "crashed", careless=False) as postgres:
         migrate(postgres.dsn)

@@ -33,6 +33,7 @@ def proxy(ledger: Ledger) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.mark.extended
 def test_loops_cut_connections_that_went_silent_and_go_on(ledger: Ledger, proxy: Proxy, launch: Launch) -> None:
     # Leases outlast the silence by far, also where the worker has to wait for the processor: they are renewed after it.
     lease = 3 * LEASE_SECONDS
@@ -91,6 +92,7 @@ def test_a_transaction_that_went_silent_does_not_keep_its_slot(ledger: Ledger, p
     assert worker.running
 
 
+@pytest.mark.extended
 def test_an_idle_connection_that_went_silent_is_not_used(ledger: Ledger, proxy: Proxy, launch: Launch) -> None:
     worker = ledger.start(launch, proxy.dsn, lease=LEASE_SECONDS, answer=ANSWER_SECONDS)
     before = ledger.insert("commit", 8)
@@ -103,6 +105,7 @@ def test_an_idle_connection_that_went_silent_is_not_used(ledger: Ledger, proxy: 
     assert worker.running
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["start", "claim", "complete", "heartbeat", "handler"])
 def test_a_connection_that_falls_silent_as_it_is_opened_is_given_up(
     ledger: Ledger, proxy: Proxy, launch: Launch, name: str

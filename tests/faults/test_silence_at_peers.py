@@ -138,6 +138,7 @@ def be_silent(proxy: Proxy, peer: HeldPeer) -> None:
     proxy.speak()
 
 
+@pytest.mark.extended
 @PEERS
 def test_a_peer_that_answers_meanwhile_is_heard(
     ledger: Ledger,
@@ -157,6 +158,7 @@ def test_a_peer_that_answers_meanwhile_is_heard(
     ledger.check(jobs)
 
 
+@pytest.mark.extended
 @PEERS
 def test_a_connection_that_breaks_meanwhile_charges_no_attempt(
     ledger: Ledger,

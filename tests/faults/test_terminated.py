@@ -25,6 +25,7 @@ def worker(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield ledger.start(launch, ledger.dsn)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NAMES)
 def test_a_terminated_connection_costs_nothing(ledger: Ledger, worker: DaemonProcess, name: str) -> None:
     def backends() -> set[int]:

@@ -101,6 +101,7 @@ def test_all_work_is_done_in_bad_weather(
         assert worker.running
 
 
+@pytest.mark.extended
 def test_an_upload_whose_beginning_was_not_answered_does_not_stay(
     host: Projects, bucket: Bucket, object_store: ObjectStore, launch: Launch
 ) -> None:
@@ -140,6 +141,7 @@ class Always(Weather):
         return self.fault
 
 
+@pytest.mark.extended
 def test_a_refusal_of_which_only_a_part_came_is_not_the_last_word(object_store: ObjectStore) -> None:
     """Where nothing was ever uploaded the store answers 404 with a document that says so; without its code it says nothing."""
     weather = Always("short")

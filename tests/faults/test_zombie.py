@@ -77,6 +77,7 @@ def test_a_zombie_changes_nothing_that_its_successor_wrote_and_works_on(
         assert (host.job(later)["status"], host.job(later)["retry_count"]) == ("completed", 0)
 
 
+@pytest.mark.extended
 def test_a_worker_that_stands_still_in_its_last_transaction_does_not_keep_the_job(
     host: Host, bucket: Bucket, launch: Launch
 ) -> None:

@@ -303,6 +303,7 @@ def test_before_it_listens_there_is_no_rest_and_nothing_to_ring(heard: Heard) ->
 # What closes
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_who_rings_while_it_closes_writes_nowhere(heard: Heard, nervous: None) -> None:
     """Its descriptors are given to somebody else at once: nothing may be written to them, and none may be left."""

@@ -233,6 +233,7 @@ def test_in_any_isolation_the_second_becomes_the_first(rig: Rig, level: str) -> 
 # Many at once
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_a_bulk_fits_into_the_lock_table_and_harms_nobody(rig: Rig) -> None:
     """The plan of the look was made while the table was tiny, and is kept through the bulk."""
@@ -257,6 +258,7 @@ def test_a_bulk_fits_into_the_lock_table_and_harms_nobody(rig: Rig) -> None:
     assert rig.value("SELECT count(*) FROM jobs WHERE unique_key LIKE 'k%%'") == BULK + 1
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_the_runbooks_statement_revives_any_number_of_failed_jobs(rig: Rig) -> None:
     files = f"INSERT INTO auction_files (source_key) SELECT 'f' || n FROM generate_series(1, {BULK}) AS n"

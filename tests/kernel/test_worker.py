@@ -106,6 +106,7 @@ def test_without_notifications_polling_finds_the_jobs(rig: Rig) -> None:
     assert worker.stuck() is None
 
 
+@pytest.mark.extended
 def test_behind_a_transaction_pooler_nothing_is_prepared(rig: Rig) -> None:
     worker = rig.worker(Queue("jobs", nothing), pooled=True)
     for _ in range(10):
@@ -183,6 +184,7 @@ def test_what_was_claimed_and_has_not_begun_is_given_back(rig: Rig) -> None:
     assert rig.rows("SELECT DISTINCT status, retry_count FROM jobs") == [("pending", 0)]
 
 
+@pytest.mark.extended
 @pytest.mark.faults
 @pytest.mark.parametrize("part", ["claim", "complete", "heartbeat", "rescue", "handler"])
 def test_the_worker_outlives_the_loss_of_each_of_its_connections(rig: Rig, part: str) -> None:

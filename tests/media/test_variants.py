@@ -95,6 +95,7 @@ def test_an_orientation_that_does_not_exist_is_ignored(tmp_path: Path, orientati
     assert pictures.psnr(shown(path), pictures.gradient()) > 38
 
 
+@pytest.mark.extended
 def test_large_rotated_photographs_fit_the_box_upright(tmp_path: Path) -> None:
     upright = pictures.gradient(2000, 3000)
     path = tmp_path / "a.jpg"

@@ -7,7 +7,7 @@ that is due by claiming and looking around from the floors that it remembers.
 
 The run of the suite is short and the same each time. For a long one, with other examples each time:
 
-    MODEL_EXAMPLES=2000 python -m pytest tests/model
+    MODEL_EXAMPLES=2000 python -m pytest -m extended tests/model
 
 MODEL_STEPS sets the steps in each example. A failure is kept in .hypothesis and comes first the next time.
 """
@@ -33,7 +33,6 @@ from jobqueue.kernel.claiming.lanes import Lanes
 _EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 
 SETTINGS = settings(
-    max_examples=_EXAMPLES or 100,
     stateful_step_count=int(os.environ.get("MODEL_STEPS", "40")),
     deadline=None,
     derandomize=not _EXAMPLES,
@@ -100,8 +99,11 @@ class Kernel(Hosts, Workers):
 
 
 @pytest.mark.slow
-def test_the_kernel_keeps_its_promise(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(_EXAMPLES or 100, marks=pytest.mark.extended)])
+def test_the_kernel_keeps_its_promise(database: str, monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     # The slack below a batch is a convenience, nothing may depend on it; with it no floor would rise in so few steps.
     monkeypatch.setattr(lanes_module, "SLACK", 0)
     with Ground(database) as ground:
-        run_state_machine_as_test(cast("type[Kernel]", lambda: Kernel(ground)), settings=SETTINGS)
+        run_state_machine_as_test(
+            cast("type[Kernel]", lambda: Kernel(ground)), settings=settings(SETTINGS, max_examples=examples)
+        )

@@ -81,6 +81,7 @@ def _pairs(of: LaneFloors) -> dict[str, Any]:
     return of._asdict()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize("limit", [1, 50, 1000])
 def test_a_claim_starts_from_a_floor(pinned: Scene, lanes: Lanes, limit: int, generic: bool) -> None:

@@ -454,6 +454,7 @@ def finish(host: Host, bucket: Bucket) -> None:
 @pytest.mark.slow
 @pytest.mark.faults
 class TestKilled:
+    @pytest.mark.extended
     @pytest.mark.parametrize("step", [step for step in STEPS if "anew" not in step and "old" not in step])
     def test_nothing_is_lost_and_nothing_is_there_twice(self, host: Host, bucket: Bucket, step: str) -> None:
         events(host, 30)
@@ -470,6 +471,7 @@ class TestKilled:
             assert table(host, name) == []
         assert unfinished(host) == 0
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("step", ["sealed anew", "old object removed", "old object forgotten"])
     def test_nor_when_rows_had_changed_and_it_dies_again(self, host: Host, bucket: Bucket, step: str) -> None:
         events(host, 10)
@@ -560,6 +562,7 @@ def test_rows_that_are_locked_are_read_as_they_are_then_whatever_the_default_is(
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
 
 
+@pytest.mark.extended
 def test_payloads_of_any_shape_survive(host: Host, bucket: Bucket) -> None:
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st

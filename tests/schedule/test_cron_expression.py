@@ -181,6 +181,7 @@ CHANGES = {name: changes(name) or [datetime(2028, 2, 29, tzinfo=UTC)] for name i
 field = st.none() | st.sets(st.integers(0, 59), min_size=1, max_size=4)
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=80, deadline=None)

@@ -47,6 +47,7 @@ def own_postgres(server_folder: Path) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.faults
 def test_no_tick_twice_and_none_missing(own_postgres: Postgres, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def nudge(port: int, secret: str = "canary-webhook", body: bytes = b"{}") -> tup
     return status, document
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_a_settings_change_reaches_every_process_within_two_seconds(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
@@ -208,6 +210,7 @@ def test_a_thousand_schedules_cost_an_idle_process_less_than_a_hundredth_of_a_co
     assert eventually(lambda: (measured := share()) < 0.01 and measured, 10) < 0.01
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_the_file_may_change_while_it_runs(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"

@@ -229,6 +229,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.extended
 def test_neither_the_server_nor_a_hanging_check_keeps_the_process() -> None:
     source = str(Path(module.__file__).parents[2])
     with subprocess.Popen(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
+@pytest.mark.extended
 def test_live_endpoints_get_every_event_in_time_although_others_are_dead_or_slow_and_a_daemon_is_killed(
     database: str, tmp_path: Path
 ) -> None:
@@ -44,6 +45,7 @@ def test_live_endpoints_get_every_event_in_time_although_others_are_dead_or_slow
     assert not {hook for hook in disabled if hook.startswith(("live", "slow"))}
 
 
+@pytest.mark.extended
 def test_a_delivery_whose_daemon_was_killed_arrives_again_under_the_same_id(database: str, tmp_path: Path) -> None:
     migrate(database)
     yard = Yard(database)

@@ -43,6 +43,7 @@ def test_a_transaction_that_is_open_still(rig: Rig, first: psycopg.Connection[An
     assert CommitInDoubt(first).settle(rig.sql) == "in progress"
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize(("mode", "ending"), [("fast", "committed"), ("immediate", None)])
