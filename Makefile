@@ -44,7 +44,7 @@ test-all: $(VENVS)/test/.ready
 	$(pytest) $(ARGS)
 
 # What rests on the server: tests/support/servers.py has what JOBQUEUE_POSTGRES may be.
-ON_SERVERS := tests/kernel tests/plans tests/faults tests/webhooks tests/retention tests/schedule
+ON_SERVERS := tests/kernel tests/plans tests/faults tests/webhooks tests/retention tests/schedule tests/roles
 
 test-debian: $(VENVS)/test/.ready
 	JOBQUEUE_POSTGRES=debian $(pytest) -m "not extended" $(ON_SERVERS) tests/hostile_settings $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -36,39 +36,46 @@ kind = "heartbeat"
 
 _FILES = {"lots/1.jpg": picture(1), "lots/2.jpg": picture(2)}
 
-# As a host writes them: no statement of it says how values are to be written.
-_HOST = """
+# What is there already, as its owner wrote it: no statement says how values are to be written.
+_THERE = """
 INSERT INTO public.app_webhooks (webhook_url, subscribed_events) VALUES (%(url)s, '{order.*}');
+INSERT INTO public.auction_files (source_key, publish_status, cdn_key_prefix, deleted_at)
+SELECT 'gone.jpg', 'deleted', 'gone/1', now() - interval '99 days';
+INSERT INTO public.publish_jobs (file_id, status, completed_at, created_at)
+SELECT id, 'completed', now() - interval '400 days', now() - interval '400 days' FROM public.auction_files WHERE source_key = 'gone.jpg'"""
+
+# As a host enqueues.
+_HOST = """
 INSERT INTO public.platform_events (event_category, event_type, event_data)
 VALUES ('order', 'order.placed', '{"price": 19.99}');
 INSERT INTO public.platform_events (event_type, created_at) SELECT 'old', now() - interval '400 days';
 INSERT INTO public.platform_notifications (user_id, expires_at) SELECT 'u', now() - interval '1 minute';
-INSERT INTO public.auction_files (source_key, publish_status, cdn_key_prefix, deleted_at)
-SELECT 'gone.jpg', 'deleted', 'gone/1', now() - interval '99 days';
-INSERT INTO public.publish_jobs (file_id, status, completed_at, created_at)
-SELECT id, 'completed', now() - interval '400 days', now() - interval '400 days' FROM public.auction_files WHERE source_key = 'gone.jpg';
 INSERT INTO public.jobs (kind, run_after) SELECT kind, now() + interval '1 second' FROM unnest(%(kinds)s::text[]) AS kind;
 INSERT INTO public.jobs (kind, unique_key, run_after) SELECT 'heartbeat', 'one', now() + interval '2 hours' FROM generate_series(1, 2)"""
 
 
 @dataclass
 class Day:
-    """One database under whatever settings it has. `address` is where the product finds it; `dsn` leads there directly."""
+    """One database under whatever settings it has. `address` is where the product finds it; `dsn` leads there directly.
+
+    Who does not come as its owner does so by another address: `roles` may have one for `migrate`, `worker`, `host` and `reader`.
+    """
 
     dsn: str
     address: str
     bucket: Bucket
     launch: Launch
     folder: Path
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def pass_(self) -> None:
         """Raises AssertionError at whatever does not go as on any other day."""
-        self.command("migrate")
-        self.command("migrate")
+        self.command("migrate", role="migrate")
+        self.command("migrate", role="migrate")
         with FaultyServer(reply(200)) as receiver, SteadyOrigin(dict(_FILES)) as origin:
             (self.folder / "schedules.toml").write_text(_SCHEDULES)
             environment = worker_environment(
-                self.address, origin, self.bucket,
+                self._address("worker"), origin, self.bucket,
                 SCHEDULES_FILE=self.folder / "schedules.toml", WORKER_POLL_INTERVAL=300, CONCURRENCY=4,
                 WEBHOOK_ALLOW_HTTP="true", WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8",
             )  # fmt: skip
@@ -76,22 +83,27 @@ class Day:
             self._work(environment, receiver.url)
             self._look()
 
-    def command(self, *arguments: str) -> str:
-        """Run a command to its end; returns its standard output."""
-        ran = CliRunner().invoke(app, [*arguments], env={"DATABASE_URL": self.address}, prog_name="jobqueue")
+    def command(self, *arguments: str, role: str = "reader") -> str:
+        """Run a command to its end, by default one that only looks; returns its standard output."""
+        ran = CliRunner().invoke(app, [*arguments], env={"DATABASE_URL": self._address(role)}, prog_name="jobqueue")
         if ran.exception is not None and not isinstance(ran.exception, SystemExit):
             raise ran.exception
         assert ran.exit_code == 0, f"{arguments}: {ran.output}"
         return ran.stdout
 
+    def _address(self, role: str) -> str:
+        return self.roles.get(role, self.address)
+
     def _work(self, environment: Mapping[str, str], receiver: str) -> None:
         # Whether the host's own statements are compiled is the host's to say, and not what is looked at here.
-        with psycopg.connect(self.dsn, autocommit=True, options="-c jit=off") as host:
-            for statement in _HOST.split(";\n"):
-                host.execute(statement.encode(), {"url": receiver, "kinds": list(KINDS)})
-            project = self._project(host)
-        self.command("publish", *_FILES)
-        self.command("artifact", project)
+        for dsn, statements in ((self.dsn, _THERE), (self.roles.get("host", self.dsn), _HOST)):
+            with psycopg.connect(dsn, autocommit=True, options="-c jit=off") as host:
+                for statement in statements.split(";\n"):
+                    host.execute(statement.encode(), {"url": receiver, "kinds": list(KINDS)})
+                if statements is _HOST:
+                    project = self._project(host)
+        self.command("publish", *_FILES, role="worker")
+        self.command("artifact", project, role="worker")
         worker = self.launch(environment)
         with self._looking() as looking:
             eventually(lambda: self._done(looking), 60, interval=0.1)
@@ -156,8 +168,8 @@ class Day:
         for reading in (("schedules", "list"), ("webhooks", "list")):
             self.command(*reading)
             json.loads(self.command(*reading, "--json"))
-        self.command("schedules", "pause", "often")
-        self.command("schedules", "resume", "often")
+        self.command("schedules", "pause", "often", role="worker")
+        self.command("schedules", "resume", "often", role="worker")
 
     @contextmanager
     def _looking(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:

@@ -37,6 +37,7 @@ def test_the_wheel(built: Path) -> None:
     assert licence == (ROOT / "LICENSE").read_text()
     assert {f"jobqueue/migrations/{path.name}" for path in (ROOT / "sql").glob("*.sql")} <= names
     assert {"jobqueue/py.typed", "jobqueue/kernel/sql/claim_jobs.sql", "jobqueue/schedule/defaults.toml"} <= names
+    assert "jobqueue/roles/make_roles.sql" in names
     assert not [name for name in names if not name.startswith(("jobqueue/", "jobqueue-"))]
 
 

@@ -18,6 +18,7 @@ from jobqueue.cli.console import note
 from jobqueue.cli.demo import demo
 from jobqueue.cli.migrate import migrate
 from jobqueue.cli.publish import publish
+from jobqueue.cli.roles import roles
 from jobqueue.cli.stats import stats
 from jobqueue.cli.worker import worker
 
@@ -78,6 +79,7 @@ def _describe(
 app.command()(demo)
 app.command()(worker)
 app.command()(migrate)
+app.command()(roles)
 app.command()(stats)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")

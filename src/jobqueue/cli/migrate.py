@@ -22,11 +22,12 @@ def migrate(
 ) -> None:
     """Bring the database to this version. Safe to run again, and with several at once.
 
-    Each migration is a transaction of its own. With --dry-run standard output carries only SQL.
+    Each migration is a transaction of its own. The roles of `jobqueue roles`, where they are there, get their rights. With --dry-run standard output carries only SQL.
 
     Example: jobqueue migrate --dry-run > pending.sql
     """
     from jobqueue import migrations
+    from jobqueue.roles.database_roles import grant_roles
     from jobqueue.settings import load_settings
 
     conninfo = load_settings().direct_conninfo
@@ -39,6 +40,8 @@ def migrate(
         note(f"{len(pending)} pending" if pending else "nothing is pending: the database is at this version")
         return
     applied = migrations.migrate(conninfo)
+    for problem in grant_roles(conninfo):
+        note(problem)
     if as_json:
         _print(applied, [])
         return
