@@ -124,7 +124,10 @@ def test_what_the_role_may_not_do_is_said(
         )
         ran = jobqueue("stats")
         assert ran.code == 1
-        assert ran.err.startswith("the database role of DATABASE_URL is not allowed to do this: permission denied")
+        assert ran.err == (
+            f"the role {role} may not do this: permission denied for schema jobqueue; it lacks GRANT USAGE ON SCHEMA jobqueue TO"
+            f" {role}; `jobqueue roles --apply`, run as who owns the database, grants what our roles need\n"
+        )
     finally:
         sql(f"DROP ROLE {role}")
 

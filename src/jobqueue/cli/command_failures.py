@@ -65,7 +65,7 @@ def _explain_database(error: psycopg.Error) -> str:
         case errors.UndefinedTable() | errors.UndefinedColumn():
             return f"this database is not what this version expects ({said}): run `jobqueue migrate`"
         case errors.InsufficientPrivilege():
-            return f"the database role of DATABASE_URL is not allowed to do this: {said}"
+            return _explain_refusal(error)
         case errors.QueryCanceled():
             return "the database took too long to answer and was not kept at it: ask for less, or try again later"
         case errors.LockNotAvailable():
@@ -75,6 +75,16 @@ def _explain_database(error: psycopg.Error) -> str:
         case OperationalError() if error.sqlstate is None:
             return f"the database cannot be reached: {said}"
     return f"the database refused: {said}"
+
+
+def _explain_refusal(error: psycopg.Error) -> str:
+    from jobqueue.database_session import connect
+    from jobqueue.roles.refusals import explain_refusal
+    from jobqueue.settings import load_settings
+
+    # The connection that was refused has been closed, or waits for its transaction to end.
+    with connect(load_settings().conninfo, "cli") as connection:
+        return explain_refusal(error, lambda query: connection.execute(query).fetchall())
 
 
 def _safe(text: str) -> str:

@@ -13,6 +13,7 @@ from jobqueue.backoff import Reconnect
 from jobqueue.database_session import refusal
 from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.observe.logging import get_logger
+from jobqueue.roles.refusals import explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +142,7 @@ class Loop:
             except Exception as error:
                 self.meter.database_error(error)
                 self._failed(error)
-                log.exception("loop_failed", loop=self.name, error=str(error).strip())
+                log.exception("loop_failed", loop=self.name, error=self._explained(error))
                 # The connection itself may be wrong: a prepared statement outlived a change of its table, say.
                 self.link.close()
                 self._stopping.wait(reconnect.next())
@@ -150,6 +151,11 @@ class Loop:
             self.last()
         finally:
             self.link.close()
+
+    def _explained(self, error: Exception) -> str:
+        if isinstance(error, errors.InsufficientPrivilege):
+            return explain_refusal(error, self.link.fetch)
+        return str(error).strip()
 
     def _failed(self, error: BaseException) -> None:
         now = time.monotonic()

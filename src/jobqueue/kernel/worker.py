@@ -22,7 +22,7 @@ from jobqueue.database_session import refusal
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
 from jobqueue.kernel.database.link import LOST, Link, watched
-from jobqueue.kernel.database.store import Store, describe, list_columns
+from jobqueue.kernel.database.store import Store, describe, hidden_from, list_columns
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
 from jobqueue.kernel.leasing.rescuer import Rescuer
@@ -102,7 +102,7 @@ class Worker:
         """Start all loops. Waits for the database while it is away.
 
         Raises UnknownQueue when a queue's table was never adopted, ConfigurationError when it has no such columns as the queue
-        names, psycopg.Error when the database refuses us or `hurry()` ended the wait.
+        names, or would show its jobs to no role like ours, psycopg.Error when the database refuses us or `hurry()` ended the wait.
         """
         with watched(self._link("start")) as link:
             self._stores = self._open_stores(link)
@@ -247,6 +247,12 @@ class Worker:
             elif missing := [repr(column) for column in queue.columns if column not in found]:
                 problems.append(
                     f"the table {description.table} of the queue {queue.name} has no column {', '.join(missing)}"
+                )
+            elif role := self._persist(hidden_from, link, description):
+                # Nothing would fail: there would be no jobs.
+                problems.append(
+                    f"the table {description.table} of the queue {queue.name} has row-level security, and no policy shows its jobs to "
+                    f"the role {role}: `jobqueue migrate` makes one for jobqueue_worker"
                 )
             else:
                 stores[queue.name] = Store(

@@ -56,6 +56,12 @@ def list_columns(link: Link, description: Description) -> set[str]:
     return {name for (name,) in link.fetch(statement("list_columns"), {"table": description.table})}
 
 
+def hidden_from(link: Link, description: Description) -> str | None:
+    """The role of the link where row-level security hides the queue's jobs from it; None where it sees them."""
+    [(role, hidden)] = link.fetch(statement("check_policies"), {"table": description.table})
+    return str(role) if hidden else None
+
+
 class Store:
     """The statements of one queue. Every method is one statement and one transaction, unless it takes a cursor.
 

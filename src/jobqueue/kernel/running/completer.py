@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
+from jobqueue.roles.refusals import explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,6 +190,8 @@ class Completer(Loop):
         if verb != "complete":
             return {}
         reason = error.diag.message_primary or str(error).strip()
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            reason = explain_refusal(error, self.link.fetch)
         outcome.verb, outcome.error = "retry", f"the database refused to record the job's completion: {reason}"
         return self._recorded(store, "retry", [outcome])
 

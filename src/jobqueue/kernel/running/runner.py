@@ -7,11 +7,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from psycopg.errors import InsufficientPrivilege
+
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permanent, Retry, Snooze, in_seconds
 from jobqueue.kernel.running.outcome import Outcome
 from jobqueue.observe.log_context import attach, detach
 from jobqueue.observe.logging import get_logger
+from jobqueue.roles.refusals import GRANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +142,8 @@ class Runner:
     def _failed(self, queue: Queue, job: LeasedJob, error: BaseException, more: str = "") -> _Ending:
         _log_failure("handler_raised", error)
         name, text = type(error).__name__, _text(error)
+        if isinstance(error, InsufficientPrivilege):
+            more = f"; the worker's role lacks a right: {GRANTED}, and you what is on tables of yours"
         return _Ending("retry", (f"{name}: {text}" if text else name) + more, self._backoff(queue, job))
 
     def _backoff(self, queue: Queue, job: LeasedJob) -> float:
