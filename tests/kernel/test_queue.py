@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, Retry
 from jobqueue.kernel import Queue, Worker, WorkerOptions
 
 if TYPE_CHECKING:
@@ -85,6 +85,27 @@ def test_a_queue_tells_all_of_its_problems() -> None:
     _, columns, limit = refused.value.problems
     assert "columns=('customer',)" in columns
     assert limit == "the queue invoices has a limit of 0: at least 1 job must be able to run"
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ({"global_concurrency": 0}, "has a global_concurrency of 0"),
+        ({"rate": "10/s"}, r"takes a Rate as its rate: Rate\.parse\('10/s'\)"),
+        ({"timeout": 0.0}, r"has a timeout of 0\.0 s"),
+        ({"timeout": float("nan")}, "has a timeout of nan s"),
+        ({"timeout": float("inf")}, "has a timeout of inf s"),
+        ({"on_timeout": "fail"}, "has on_timeout='fail'"),
+        ({"retries": 0}, "has retries of 0"),
+        ({"retries": 40_000}, "has retries of 40000"),
+        ({"permanent": ValueError}, "takes permanent as a tuple of exception classes"),
+        ({"permanent": ("ValueError",)}, "cannot take 'ValueError' as permanent"),
+        ({"permanent": (Retry,)}, "cannot take <class 'jobqueue.errors.Retry'> as permanent"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(limits: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the queue invoices {problem}"):
+        Queue("invoices", nothing, **limits)
 
 
 @pytest.mark.parametrize(

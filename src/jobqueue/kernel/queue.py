@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jobqueue.backoff import Backoff
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, JobError
+from jobqueue.kernel.rate import Rate
 
 if TYPE_CHECKING:
     from jobqueue.kernel.database.link import Link
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from jobqueue.kernel.running.context import Context
 
 Handler = Callable[["Job", "Context"], None]
+
+# The largest number that every host's column max_retries takes.
+_MOST_RETRIES = 32_767
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,11 @@ class Queue:
     before a failed job's next attempt. `keep_attempts` says which attempts are kept in `jobqueue.attempts`: "failed" means those
     that did not complete.
 
+    `global_concurrency` bounds the queue's leased jobs, and `rate` how fast they start, over all processes; of what living
+    processes state the strictest holds. A handler that takes longer than `timeout` seconds has failed the attempt, or with
+    `on_timeout="permanent"` the job. `retries` replaces the table's default of max_retries; a row that says another number
+    keeps it. An exception of a class in `permanent` ends its job as Permanent does.
+
     `handler` is given every job of the table. In `jobs`, the queue that many programs share, these are jobs of all kinds:
     `jobqueue.kinds.Kinds` gives handlers their own kinds there.
 
@@ -54,6 +64,12 @@ class Queue:
     limit: int | None = None
     chores: tuple[Chore, ...] = ()
     keep_attempts: KeepAttempts = "failed"
+    global_concurrency: int | None = None
+    rate: Rate | None = None
+    timeout: float | None = None
+    on_timeout: Literal["retry", "permanent"] = "retry"
+    retries: int | None = None
+    permanent: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -68,8 +84,37 @@ class Queue:
             problems.append(
                 f"the queue {self.name} keeps {self.keep_attempts!r} attempts: it must be 'all' or 'failed'"
             )
+        problems += self._unlimited()
         if problems:
             raise ConfigurationError(problems)
+
+    def _unlimited(self) -> list[str]:
+        """What is wrong with the queue's limits, a line each."""
+        problems = []
+        rate: object = self.rate
+        if self.global_concurrency is not None and self.global_concurrency < 1:
+            problems.append(
+                f"has a global_concurrency of {self.global_concurrency}: at least 1 job must be able to run"
+            )
+        if not isinstance(rate, Rate | None):
+            problems.append(f"takes a Rate as its rate: Rate.parse({rate!r})")
+        # Written so that it holds for NaN too.
+        if self.timeout is not None and not 0 < self.timeout <= threading.TIMEOUT_MAX:
+            problems.append(f"has a timeout of {self.timeout} s: it must be above 0, or None")
+        if self.on_timeout not in ("retry", "permanent"):
+            problems.append(f"has on_timeout={self.on_timeout!r}: it must be 'retry' or 'permanent'")
+        if self.retries is not None and not 1 <= self.retries <= _MOST_RETRIES:
+            problems.append(f"has retries of {self.retries}: from 1, the only attempt, to {_MOST_RETRIES:,}")
+        classes: object = self.permanent
+        if not isinstance(classes, tuple):
+            problems.append("takes permanent as a tuple of exception classes: permanent=(ValueError,)")
+        else:
+            problems += [
+                f"cannot take {error!r} as permanent: it is no class of exceptions, or one of jobqueue's own verdicts"
+                for error in classes
+                if not (isinstance(error, type) and issubclass(error, BaseException)) or issubclass(error, JobError)
+            ]
+        return [f"the queue {self.name} {problem}" for problem in problems]
 
 
 def unfit(handler: object) -> str | None:
