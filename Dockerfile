@@ -15,9 +15,8 @@ RUN cd /src && /opt/build/bin/python -m build --no-isolation --wheel --outdir /t
  && /opt/jobqueue/bin/pip install --no-deps /tmp/wheel/*.whl
 
 FROM python:3.13-slim-trixie
-# heif-dec reads HEIC, which the libvips wheel does not carry; it runs as a process of its own.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates libheif-examples libheif-plugin-libde265 \
+ && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 jobqueue \
  && useradd --uid 10001 --gid jobqueue --no-create-home --shell /usr/sbin/nologin jobqueue \

@@ -11,6 +11,9 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms
 
+from jobqueue.media.formats import probe, sniff
+from jobqueue.media.variants import Variants, render
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -115,3 +118,21 @@ def iso_media(major: bytes, *compatible: bytes) -> bytes:
     """The `ftyp` box that an ISO media file of these brands begins with."""
     body = major + b"\0\0\0\0" + b"".join(compatible)
     return struct.pack(">I", 8 + len(body)) + b"ftyp" + body + b"\0" * 64
+
+
+def publish(path: Path, **options: Any) -> Variants:
+    """The worker's way from the file at `path`: sniff, probe, render."""
+    return render(path, probe(path, sniff(path), max_pixels=120_000_000), **options)
+
+
+def shown(path: Path) -> Pixels:
+    """The pixels of the display variant of the file at `path`."""
+    return decode(publish(path).display.data)
+
+
+def assert_colour(pixels: Pixels, expected: tuple[int, ...], across: float = 0.5, down: float = 0.5) -> None:
+    """The pixel at that part of the width and height is within 3 of 255 of `expected`."""
+    height, width = pixels.shape[:2]
+    found = pixels[int(down * (height - 1)), int(across * (width - 1))]
+    assert len(found) == len(expected), f"{found} is not {expected}"
+    assert np.abs(found.astype(int) - expected).max() <= 3, f"{found} is not {expected}"

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.media import pictures
+from tests.media.pictures import publish, shown
 
 from jobqueue.errors import JobError, Permanent
 from jobqueue.media import colour, variants
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
-
-
-def publish(path: Path, **options: Any) -> tuple[Variant, Variant]:
-    """The worker's way: sniff, probe, render."""
-    return render(path, probe(path, sniff(path), max_pixels=120_000_000), **options)
-
-
-def shown(path: Path) -> pictures.Pixels:
-    """The pixels of the display variant."""
-    return pictures.decode(publish(path)[1].data)
 
 
 def test_two_variants_fit_their_boxes_and_are_webp(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ _COLOURANTS = {
 }
 _COLOURANT_TOLERANCE = 0.004
 _CURVES = (b"rTRC", b"gTRC", b"bTRC")
+_REMEMBERED_BYTES = 1 << 16
 _CURVE_TOLERANCE = 3 / 255  # in encoded values: no eye sees it, and 8-bit tables are off by it
 
 
@@ -33,9 +34,13 @@ def foreign_profile(image: pyvips.Image) -> bool:
     return not is_srgb(bytes(image.get("icc-profile-data")))
 
 
-@functools.lru_cache(maxsize=64)
 def is_srgb(profile: bytes) -> bool:
     """Whether an ICC profile describes sRGB by a matrix and curves. False for anything that cannot be read."""
+    # What is remembered is held for good: a large profile, which no sRGB one is, is looked at each time.
+    return (_is_srgb_remembered if len(profile) <= _REMEMBERED_BYTES else _is_srgb)(profile)
+
+
+def _is_srgb(profile: bytes) -> bool:
     if len(profile) < 132 or profile[16:20] != b"RGB " or profile[36:40] != b"acsp":
         return False
     try:
@@ -47,6 +52,9 @@ def is_srgb(profile: bytes) -> bool:
         )
     except (KeyError, struct.error, OverflowError, ZeroDivisionError):
         return False
+
+
+_is_srgb_remembered = functools.lru_cache(maxsize=64)(_is_srgb)
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:

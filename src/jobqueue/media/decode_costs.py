@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import pyvips
 
+    from jobqueue.media.heic import HeifHeader
+
 _SAMPLE_BYTES = {
     "uchar": 1,
     "char": 1,
@@ -35,6 +37,9 @@ _ENCODE, _ENCODE_ALPHA = 12, 47
 # Source rows that the resize keeps in flight, per unit of shrink: we saw 740 rows at 3.75.
 _ROWS = 220
 
+# Bytes that the share of the budget which is the process's own has room for.
+_SMALL = 4_000_000
+
 # Threads' stacks, read buffers, tables; and a factor on the other estimates, for pictures differ.
 _CONSTANT, _MARGIN = 6_000_000, 1.15
 
@@ -42,8 +47,8 @@ _CONSTANT, _MARGIN = 6_000_000, 1.15
 # above 8 bits.
 _AVIF, _AVIF_DEEP = 17, 23
 
-# The program that decodes HEIC beside this process, in bytes a pixel.
-_HEIC = 10
+# HEIC: what is held beside the pixels, in samples a pixel: the decoder's frame, and without subsampling a copy of it.
+_HEIC, _HEIC_444 = 1.5, 5
 
 # GIF: the canvas as RGBA, the palette frame, and libvips' copy.
 _GIF = 5
@@ -52,6 +57,12 @@ _GIF = 5
 def sample_bits(image: pyvips.Image) -> int:
     """Bits that one sample of `image` takes in memory: 8, 16, 32 or more."""
     return 8 * _SAMPLE_BYTES[image.format]
+
+
+def header_bytes(path: Path, format_: str) -> int:
+    """Upper estimate of the bytes that reading the header of the picture at `path` takes; 0 where that is next to none."""
+    takes = path.stat().st_size if format_ in {"heic", "avif"} else 0  # their reader holds the whole file
+    return takes if takes > _SMALL else 0
 
 
 def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: int) -> int:
@@ -86,12 +97,23 @@ def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: in
             traits = picture_headers.webp_traits(path)
             whole = pixels * (4 * traits.lossless + traits.alpha + 5 * traits.animated)
             mapped = path.stat().st_size
-        case "heic":
-            whole = _HEIC * pixels
         case "avif":
             whole, mapped = pixels * (_AVIF_DEEP if sample > 1 else _AVIF), path.stat().st_size
-    encode = display * (_ENCODE_ALPHA if image.hasalpha() else _ENCODE)
-    return int(_MARGIN * (whole + in_flight + encode)) + mapped + _CONSTANT
+    return _sum(whole + in_flight, display, mapped, has_alpha=image.hasalpha())
+
+
+def heic_bytes(path: Path, header: HeifHeader, display_size: int) -> int:
+    """Upper estimate of the bytes that rendering the HEIC picture at `path` takes at its peak."""
+    pixels = header.width * header.height
+    samples = header.bands + (_HEIC if header.subsampled else _HEIC_444)
+    whole = int(pixels * samples * header.bits / 8)
+    shrink = max(max(header.width, header.height) / display_size, 1.0)
+    return _sum(whole, pixels / shrink**2, path.stat().st_size, has_alpha=header.has_alpha)
+
+
+def _sum(decode: int, display: float, mapped: int, *, has_alpha: bool) -> int:
+    encode = display * (_ENCODE_ALPHA if has_alpha else _ENCODE)
+    return int(_MARGIN * (decode + encode)) + mapped + _CONSTANT
 
 
 def _rows(image: pyvips.Image, shrink: float) -> int:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.errors import Permanent
-from jobqueue.media import decode_costs, loaders, picture_headers
+from jobqueue.media import colour, decode_costs, heic, loaders, picture_headers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jobqueue.media.colour_codes import ColourCode
 
 _HEAD = 4096  # enough leading bytes to tell every format below, and an SVG behind its XML prologue
 
@@ -38,6 +40,7 @@ class Probe:
 
     `width` and `height` are those of the first page or frame, in pixels as displayed, after EXIF orientation.
     `memory_bytes` is an upper estimate of what decoding and encoding hold at their peak, on top of the process itself.
+    The colours are those of `code` where there is one, else of a `foreign_profile` in the file, else sRGB.
     """
 
     format: Format
@@ -49,6 +52,8 @@ class Probe:
     has_alpha: bool
     interlaced: bool
     memory_bytes: int
+    code: ColourCode | None = None
+    foreign_profile: bool = False
 
 
 def sniff(path: Path) -> Format:
@@ -81,8 +86,12 @@ _MAGIC = (
     (b"MM\0+", Format.TIFF),
 )
 
-_AV1_BRANDS = {b"avif", b"avis"}
-_HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+# Pictures, their sequences, and the profiles of MIAF, by codec.
+_AV1_BRANDS = {b"avif", b"avis", b"avio", b"MA1A", b"MA1B"}
+_HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"MiHA", b"MiHB", b"MiHE"}
+
+# HEIF whatever its codec: then the configuration of the codec tells.
+_HEIF_BRANDS = {b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"1pic"}
 
 _FOREIGN = (
     (b"%PDF-", "a PDF document"),
@@ -114,13 +123,16 @@ def _iso_media(head: bytes) -> Format:
     """The format behind an ISO base media `ftyp` box, by its brands (ISO/IEC 23008-12 annex B, AVIF 1.1)."""
     size = int.from_bytes(head[:4])
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))]
-    # The major brand decides. "mif1" and "msf1" say only that it is HEIF: then the compatible brands decide.
-    for brand in brands:
+    for brand in brands:  # the major one first
         if brand in _AV1_BRANDS:
             return Format.AVIF
         if brand in _HEVC_BRANDS:
             return Format.HEIC
-    if brands[0] in {b"mif1", b"msf1"}:
+    if _HEIF_BRANDS & set(brands):
+        if b"hvcC" in head:
+            return Format.HEIC
+        if b"av1C" in head:
+            return Format.AVIF
         raise Permanent("The source is a HEIF picture with an unknown codec, which cannot be decoded.")
     if brands[0] == b"crx ":
         raise Permanent("The source is a camera raw file, not a picture that can be published.")
@@ -158,30 +170,63 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
     """Read the header of the picture at `path`, which `sniff` said is `format_`.
 
     Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, and when it is a
-    camera raw file in a TIFF's clothes. Of a HEIC picture libvips reads the header only (see `heic`).
+    camera raw file in a TIFF's clothes; `Retry` when memory ran out.
     """
+    if format_ is Format.HEIC:
+        return _probe_heic(path, max_pixels)
     if format_ is Format.TIFF and picture_headers.tiff_directory(path).is_camera_raw:
         raise Permanent("The source is a camera raw file, not a picture that can be published.")
     try:
         image = loaders.load(path, format_)
     except pyvips.Error as error:
         raise loaders.refusal(error, format_) from None
-    fields = set(image.get_fields())
     width, height = image.width, image.height
-    if fields >= {"orientation"} and 5 <= image.get("orientation") <= 8:
+    if 5 <= _number(image, "orientation") <= 8:
         width, height = height, width
     check_pixels(width, height, max_pixels)
-    interlaced = "interlaced" in fields and bool(image.get("interlaced"))
+    code = _code(path, format_)
     return Probe(
         format=format_,
         width=width,
         height=height,
-        pages=image.get("n-pages") if "n-pages" in fields else 1,
+        pages=_number(image, "n-pages") or 1,
         bands=image.bands,
         bits=decode_costs.sample_bits(image),
         has_alpha=bool(image.hasalpha()),
-        interlaced=interlaced,
+        interlaced=bool(_number(image, "interlaced")),
         memory_bytes=decode_costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
+        code=code,
+        foreign_profile=code is None and colour.foreign_profile(image),
+    )
+
+
+def _number(image: pyvips.Image, field: str) -> int:
+    """A number among the fields, or 0. Their names are never listed: those of comments need not be UTF-8."""
+    return int(image.get(field)) if image.get_typeof(field) else 0
+
+
+def _code(path: Path, format_: Format) -> ColourCode | None:
+    """What a picture says of its colours other than by a profile, if that is not sRGB."""
+    code = heic.read_header(path, "AVIF").code if format_ is Format.AVIF else None
+    return None if code is None or code.is_srgb else code
+
+
+def _probe_heic(path: Path, max_pixels: int) -> Probe:
+    header = heic.read_header(path)
+    check_pixels(header.width, header.height, max_pixels)
+    code = None if header.code is None or header.code.is_srgb else header.code
+    return Probe(
+        format=Format.HEIC,
+        width=header.width,
+        height=header.height,
+        pages=header.pictures,
+        bands=header.bands,
+        bits=header.bits,
+        has_alpha=header.has_alpha,
+        interlaced=False,
+        memory_bytes=decode_costs.heic_bytes(path, header, DISPLAY_SIZE),
+        code=code,
+        foreign_profile=header.profile is not None and not colour.is_srgb(header.profile),
     )
 
 

@@ -1,147 +1,123 @@
-"""HEIC (HEVC in HEIF), which libvips' wheel does not decode: libheif's own program does, where it is installed.
+"""HEIC (HEVC in HEIF), which libvips' wheel does not decode: pi-heif does, libheif and libde265 in a wheel.
 
-The program runs as a process of its own, so that a decoder's crash is a failed picture and nothing more. It gets limits
-of time, memory and output, and nothing of the worker's environment.
+libheif puts grids together and applies what the container says of turning, mirroring and cropping. The orientation of
+Exif is for information only (ISO/IEC 23000-22 section 7.3.10.1) and stays unread. The picture is the primary item: no
+thumbnail, no depth map, no gain map, and no other picture of a burst.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
-from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
-from jobqueue.errors import Permanent, Retry
-from jobqueue.media.formats import Format, probe
+import pi_heif
+import pyvips
+
+from jobqueue.errors import JobError, Permanent, Retry
+from jobqueue.media import colour_codes, heif_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    from jobqueue.media.memory_budget import MemoryBudget
+    from jobqueue.media.colour_codes import ColourCode
 
-# libheif's example program, by its new and its old name.
-PROGRAMS = ("heif-dec", "heif-convert")
+_FAILURES = (MemoryError, ValueError, RuntimeError, EOFError, SyntaxError, OSError, IndexError)
 
-QUALITY = 95  # of the JPEG in between: what it loses does not show at the display size
+# libheif's words, and what they mean here.
+_TOO_MANY = re.compile(r"limit exceeded: .*?(\d+) items, .*? limit of (\d+)", re.IGNORECASE)
+_LIMIT = re.compile(r"security limit", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"memory allocation error|out of memory|cannot allocate", re.IGNORECASE)
+_CUT_SHORT = re.compile(r"end of file|outside of file|file size too small", re.IGNORECASE)
 
-# A 12-megapixel picture takes half a second. The largest allowed one takes some seconds on a slow and busy core.
-TIME_LIMIT = 60.0  # seconds
-
-_ADDRESS_SPACE = 1 << 30  # bytes: code, and the stacks of the decoder's threads, which touch little of them
-_ADDRESS_SPACE_PER_PIXEL = 24
-_OUTPUT_PER_PIXEL = 3  # no JPEG of quality 95 is larger than the pixels it stands for
-_POLL = 0.02  # seconds
+_BANDS = {"L": 1, "LA": 2, "La": 2, "I": 1, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 
-def converter() -> str | None:
-    """The path of the program that decodes HEIC here, or None."""
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+class HeifHeader(NamedTuple):
+    """What a HEIF file says of its primary picture, as displayed. `profile` is an ICC profile, `code` its nclx box.
 
-
-def convert(
-    path: Path,
-    *,
-    max_pixels: int,
-    budget: MemoryBudget | None = None,
-    checkpoint: Callable[[], None] | None = None,
-    time_limit: float = TIME_LIMIT,
-) -> Path:
-    """Decode the HEIC picture at `path` to a JPEG beside it, upright, with its colour profile. Returns the JPEG's path.
-
-    It reads the header first, and refuses more than `max_pixels` pixels before any is decoded. While the program runs,
-    `budget` holds what it needs. `checkpoint` is called while waiting and running; whatever it raises ends the program
-    and is raised. `time_limit` is in seconds of wall time.
-
-    Raises `Permanent` when no program is installed, and when it cannot decode the picture or takes too long; `Retry`
-    when somebody else killed it.
+    `subsampled` is whether its chroma has half the rows and columns, or it has none.
     """
-    program = converter()
-    if program is None:
-        raise Permanent(
-            "HEIC pictures are not supported here: install heif-convert (Debian package libheif-examples) on the worker."
-        )
-    header = probe(path, Format.HEIC, max_pixels=max_pixels)
-    with nullcontext() if budget is None else budget.admit(header.memory_bytes, checkpoint=checkpoint):
-        return _run(program, path, header.width * header.height, checkpoint, time_limit)
+
+    width: int
+    height: int
+    bands: int
+    bits: int
+    has_alpha: bool
+    subsampled: bool
+    pictures: int
+    profile: bytes | None
+    code: ColourCode | None
 
 
-def _run(program: str, path: Path, pixels: int, checkpoint: Callable[[], None] | None, time_limit: float) -> Path:
-    target = path.with_name(f"{path.name}.converted.jpg")
-    name = Path(program).name
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(  # noqa: S603 - the program is found on PATH, its arguments are our own file names
-            [program, "--quality", str(QUALITY), str(path.absolute()), str(target.absolute())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=path.parent,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            start_new_session=True,
-        )
-        try:
-            _limit(process.pid, pixels, time_limit)
-            status = _wait(process, time_limit, checkpoint)
-        finally:
-            _end(process)
-        log.seek(0)
-        said = log.read(4096).decode("utf-8", "replace")
-    if status is None:
-        raise Permanent(f"The HEIC picture was not decoded within {time_limit:g} seconds by {name}.")
-    if status == -signal.SIGKILL:
-        raise Retry(f"The HEIC decoder {name} was killed from outside (out of memory?).")
-    # A file of several pictures becomes as many numbered files. The first of them is the primary one.
-    numbered = target.with_name(f"{target.stem}-1.jpg")
-    made = target if target.exists() else numbered
-    if status != 0 or not made.exists():
-        raise Permanent(f"The HEIC picture cannot be decoded: {_reason(status, said, name)}.")
-    return made
+def read_header(path: Path, kind: str = "HEIC") -> HeifHeader:
+    """The header of the HEIC or AVIF picture at `path`; `kind` is for words. No pixel is decoded, but the file is read as a whole.
+
+    Raises what `failure` makes of an unreadable one.
+    """
+    try:
+        return _header(_opened(path))
+    except _FAILURES as error:
+        raise failure(error, kind) from None
 
 
-def _limit(pid: int, pixels: int, time_limit: float) -> None:
-    """Bound the running program where the system can (Linux). Before exec that is unsafe in a threaded process."""
-    if not hasattr(resource, "prlimit"):
-        return
-    for what, most in (
-        (resource.RLIMIT_AS, _ADDRESS_SPACE + _ADDRESS_SPACE_PER_PIXEL * pixels),
-        (resource.RLIMIT_FSIZE, (1 << 20) + _OUTPUT_PER_PIXEL * pixels),
-        (resource.RLIMIT_CPU, int(2 * time_limit) + 1),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        try:
-            resource.prlimit(pid, what, (most, most))
-        except ProcessLookupError:  # already done
-            return
+def pixels(path: Path) -> pyvips.Image:
+    """The primary picture of the HEIC file at `path`, decoded into memory: grey or RGB, of 8 or 16 bits, alpha kept.
+
+    It carries its ICC profile. Raises what `failure` makes of a damaged one.
+    """
+    try:
+        opened = _opened(path)
+        header = _header(opened)
+        data = opened.data
+    except _FAILURES as error:
+        raise failure(error) from None
+    depth = "ushort" if header.bits > 8 else "uchar"
+    image = pyvips.Image.new_from_memory(data, header.width, header.height, header.bands, depth)
+    image._references.append(opened)  # the memory is its, and pyvips keeps what is in this list as long as it is used
+    grey = header.bands < 3
+    space = ("grey16" if grey else "rgb16") if header.bits > 8 else ("b-w" if grey else "srgb")
+    image = image.copy(interpretation=space)
+    if header.bits > 8:
+        # It shifts 10 or 12 bits to the left: their white is a little less than that of 16.
+        image = image.linear(65535 / (65536 - 2 ** (16 - opened.info["bit_depth"])), 0.5).cast(depth)
+    if opened.premultiplied_alpha:
+        image = image.unpremultiply(max_alpha=2**header.bits - 1).cast(depth).copy(interpretation=space)
+    if header.profile is not None:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", header.profile)
+    return image
 
 
-def _wait(process: subprocess.Popen[bytes], time_limit: float, checkpoint: Callable[[], None] | None) -> int | None:
-    """The program's exit status, or None when `time_limit` has passed."""
-    end = time.monotonic() + time_limit
-    while True:
-        try:
-            return process.wait(_POLL)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > end:
-                return None
-            # It may take long, and what the program has finished meanwhile counts: so its time is looked at before.
-            if checkpoint is not None:
-                checkpoint()
+def _opened(path: Path) -> pi_heif.HeifFile:
+    # Above 8 bits it gives 16: a picture of high dynamic range needs them, and others lose nothing.
+    return pi_heif.open_heif(heif_boxes.prepared(path), convert_hdr_to_8bit=False)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        # Its own session: the group holds nothing but the program and its children.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _header(opened: pi_heif.HeifFile) -> HeifHeader:
+    width, height = opened.size
+    space, _, depth = opened.mode.partition(";")
+    nclx = opened.info.get("nclx_profile")
+    return HeifHeader(
+        width=width,
+        height=height,
+        bands=_BANDS[space],
+        bits=16 if depth else 8,
+        has_alpha=opened.has_alpha,
+        subsampled=opened.info.get("chroma") in {None, 420},
+        pictures=len(opened),
+        profile=opened.info.get("icc_profile"),
+        code=nclx and colour_codes.from_nclx(nclx["color_primaries"], nclx["transfer_characteristics"]),
+    )
 
 
-def _reason(status: int, said: str, name: str) -> str:
-    if status < 0:
-        return f"{name} ended by {signal.Signals(-status).name}"
-    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip() and "/" not in line]
-    return f"{name} says {lines[-1]!r}" if lines else f"{name} ended with status {status}"
+def failure(error: Exception, kind: str = "HEIC") -> JobError:
+    """The job error that says what an error of pi-heif means: `Permanent`, or `Retry` where memory ran out."""
+    said = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")
+    if found := _TOO_MANY.search(said):
+        return Permanent(f"The {kind} picture has too many parts: {found[1]}; its decoder takes at most {found[2]}.")
+    if _LIMIT.search(said):
+        return Permanent(f"The {kind} picture is too large for its decoder: {said}.")
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(said):
+        return Retry(f"There was not enough memory to decode the {kind} picture.")
+    if isinstance(error, heif_boxes.CutShortError) or _CUT_SHORT.search(said):
+        return Permanent(f"The {kind} picture is cut short or damaged: {said}.")
+    return Permanent(f"The {kind} picture cannot be decoded: {said or 'the decoder gave no reason'}.")

@@ -119,16 +119,9 @@ class Publisher:
                     checkpoint=context.checkpoint,
                     on_bytes=self._metrics.bytes_downloaded.inc,
                 )
-            opened = open_source(
-                source,
-                max_pixels=self._max_pixels,
-                budget=self._budget,
-                checkpoint=context.checkpoint,
-                stage=context.stage,
-            )
-            probe = opened.probe
+            probe = open_source(source, max_pixels=self._max_pixels, budget=self._budget, checkpoint=context.checkpoint)
             with self._budget.admit(probe.memory_bytes, checkpoint=context.checkpoint):
-                variants = render(opened.path, probe, stage=context.stage, checkpoint=context.checkpoint)
+                variants = render(source, probe, stage=context.stage, checkpoint=context.checkpoint)
         prefix = f"publish/{fetched.sha256[:2]}/{fetched.sha256}/{RECIPE}"
         with context.stage("upload"):
             orphans.note_prefix(context, prefix, self._objects, file.left)

@@ -1,42 +1,27 @@
-"""Opens a downloaded source: what it is, whether it may be decoded, and as which file."""
+"""Opens a downloaded source: what it is, and whether it may be decoded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
-from jobqueue.media import heic
-from jobqueue.media.formats import Format, Probe, probe, sniff
+from jobqueue.media import decode_costs
+from jobqueue.media.formats import Probe, probe, sniff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from jobqueue.media.memory_budget import MemoryBudget
 
 
-class OpenedSource(NamedTuple):
-    """The file to decode, and what its header says of it."""
+def open_source(path: Path, *, max_pixels: int, budget: MemoryBudget, checkpoint: Callable[[], None]) -> Probe:
+    """Look at the header of the source at `path`, admitted to `budget` where that alone takes much memory.
 
-    path: Path
-    probe: Probe
-
-
-def open_source(
-    path: Path,
-    *,
-    max_pixels: int,
-    budget: MemoryBudget,
-    checkpoint: Callable[[], None],
-    stage: Callable[[str], AbstractContextManager[object]],
-) -> OpenedSource:
-    """Look at the source at `path`, and first convert HEIC to another file beside it, where that is possible.
-
-    Raises Permanent for what is no picture, has no loader here, or has more than `max_pixels`.
+    Raises `Permanent` for what is no picture, cannot be decoded, or has more than `max_pixels`; `Retry` when memory ran
+    out; and what `checkpoint` raises while it waits.
     """
     format_ = sniff(path)
-    if format_ is Format.HEIC:
-        with stage("decode"):
-            path = heic.convert(path, max_pixels=max_pixels, budget=budget, checkpoint=checkpoint)
-        format_ = sniff(path)
-    return OpenedSource(path, probe(path, format_, max_pixels=max_pixels))
+    takes = decode_costs.header_bytes(path, format_)
+    with budget.admit(takes, checkpoint=checkpoint) if takes else nullcontext():
+        return probe(path, format_, max_pixels=max_pixels)

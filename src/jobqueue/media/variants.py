@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyvips
 
-from jobqueue.media import colour, loaders
-from jobqueue.media.formats import DISPLAY_SIZE, Format, Probe
+from jobqueue.media import loaders, source_pixels
+from jobqueue.media.formats import DISPLAY_SIZE, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,24 +32,12 @@ DISPLAY_PRESET, THUMB_PRESET = "drawing", "default"
 # Everything that changes the bytes of a variant, the encoder's version too. It is part of each object's key, so that a
 # key never names two different contents.
 RECIPE = (
-    f"1-d{DISPLAY_SIZE}q{DISPLAY_QUALITY}{DISPLAY_PRESET}-t{THUMB_SIZE}q{THUMB_QUALITY}{THUMB_PRESET}-e{EFFORT}"
+    f"2-d{DISPLAY_SIZE}q{DISPLAY_QUALITY}{DISPLAY_PRESET}-t{THUMB_SIZE}q{THUMB_QUALITY}{THUMB_PRESET}-e{EFFORT}"
     f"-vips{pyvips.version(0)}.{pyvips.version(1)}.{pyvips.version(2)}"
 )
 
-# We refuse damage that a decoder calls an error, and files that end early. We accept what it only warns of (stray bytes
-# between segments, odd tags), as browsers do.
-FAIL_ON = "error"
-
 # Seconds between two looks at whether a picture being decoded is still wanted.
 _CHECK_EVERY = 0.1
-
-
-# Formats that are opened here and then resized, with the options of their decoder.
-_OPENED: dict[Format, Callable[[Probe], dict[str, object]]] = {
-    Format.JPEG: lambda probe: {"shrink": loaders.dct_shrink(probe.width, probe.height, DISPLAY_SIZE)},
-    # Without it libtiff refuses strips over 50 MB. The estimate that admitted the picture has counted them.
-    Format.TIFF: lambda _: {"unlimited": True},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +88,7 @@ def render(
 def _decode(path: Path, probe: Probe, checkpoint: Checkpoint | None) -> pyvips.Image:
     """The display variant's pixels in memory: upright, 8-bit sRGB or grey, with or without alpha."""
     _look(checkpoint)
-    profile = colour.foreign_profile(loaders.load(path, probe.format))
-    if profile:
+    if probe.foreign_profile:
         try:
             return _shrink(path, probe, checkpoint, output_profile="srgb")
         except pyvips.Error:
@@ -112,13 +99,10 @@ def _decode(path: Path, probe: Probe, checkpoint: Checkpoint | None) -> pyvips.I
 
 def _shrink(path: Path, probe: Probe, checkpoint: Checkpoint | None, **options: object) -> pyvips.Image:
     options |= {"height": DISPLAY_SIZE, "size": "down"}
-    if opened := _OPENED.get(probe.format):
-        source = loaders.load(path, probe.format, access="sequential", fail_on=FAIL_ON, **opened(probe))
-        image = source.thumbnail_image(DISPLAY_SIZE, **options)
+    if source_pixels.scaled_by_decoder(probe):
+        image = pyvips.Image.thumbnail(str(path), DISPLAY_SIZE, fail_on=source_pixels.FAIL_ON, **options)
     else:
-        # Only this way does the decoder scale a WebP picture instead of holding it whole. And `fail_on` reaches the
-        # decoder in this form, but not in the buffer's.
-        image = pyvips.Image.thumbnail(str(path), DISPLAY_SIZE, fail_on=FAIL_ON, **options)
+        image = source_pixels.load(path, probe).thumbnail_image(DISPLAY_SIZE, **options)
     return image.copy_memory() if checkpoint is None else _watched(image, checkpoint)
 
 
