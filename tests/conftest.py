@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,17 +26,27 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 
+_files_with_long_tests: set[Path] = set()
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Slow without a mark of its own: what `make test` leaves out, and what has a database made for it."""
+    if item.get_closest_marker("slow"):
+        _files_with_long_tests.add(item.path)
+    left_out = any(item.get_closest_marker(name) for name in ("extended", "servers"))
+    if left_out or "database" in getattr(item, "fixturenames", ()):
+        item.add_marker("slow")
 
 
 # After pytest-randomly has shuffled them.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: where several processes share them out, none is left alone with a long one."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in _files_with_long_tests)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dsn(postgres: Postgres) -> Iterator[str]:

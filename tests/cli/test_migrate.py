@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from jobqueue.demo.embedded_postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def empty(postgres: Postgres, offline: Jobqueue, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from jobqueue.kernel import Context, Job
     from jobqueue.kinds import KindHandler
 
+pytestmark = pytest.mark.slow
+
 OLD, RECENT = "31 days", "29 days"
 
 

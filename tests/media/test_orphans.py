@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from jobqueue.demo.embedded_postgres import Postgres
     from jobqueue.kernel import Context, Job
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "publish/aa/old/w1", "publish/bb/new/w1"
 
 

@@ -15,6 +15,8 @@ from jobqueue.retention.finished_jobs import FinishedJobs
 if TYPE_CHECKING:
     from tests.schedule.helpers import Rig
 
+pytestmark = pytest.mark.slow
+
 
 def retain(rig: Rig, payload: dict[str, Any] | None = None, days: int = 90) -> dict[str, Any]:
     """Run retention; returns its job."""
