@@ -205,7 +205,9 @@ def test_without_its_database_it_is_alive_and_not_ready(service: Service) -> Non
 def test_it_is_not_ready_while_the_database_is_read_only(service: Service) -> None:
     with read_only(service.host.dsn):
         eventually(lambda: get(service.port, "/readyz").status == 503)
-        assert get(service.port, "/readyz").checks["database"] == "the database is read-only"
+        assert get(service.port, "/readyz").checks["database"] == (
+            "the database is read-only (default_transaction_read_only is on)"
+        )
         assert get(service.port, "/healthz").status == 200
     eventually(lambda: get(service.port, "/readyz").status == 200)
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg import errors, sql
-from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from tests.support.servers import chosen
 from tests.support.waiting import Stopwatch
 
 import jobqueue
-from jobqueue.database_session import DatabaseSession, connect, named, refusal
+from jobqueue.database_session import DatabaseSession, connect, named
 from jobqueue.moments import LONG_AGO, NEVER, stamp
 
 if TYPE_CHECKING:
@@ -184,17 +183,3 @@ def test_a_server_that_goes_on_answering_is_not(database: str) -> None:
     with connect(database, "test", silence=0.6) as session:
         rows = session.execute(b"SELECT repeat('x', 100000), pg_sleep(0.02) FROM generate_series(1, 60)").fetchall()
     assert len(rows) == 60
-
-
-def test_who_is_refused_is_told_from_a_server_that_is_away(database: str) -> None:
-    with pytest.raises(psycopg.OperationalError) as wrong:
-        connect(make_conninfo(database, password="canary"), "test")
-    said = refusal(wrong.value) or ""
-    assert said.startswith("password authentication failed for user")
-    assert "canary" not in said
-    with pytest.raises(psycopg.OperationalError) as away:
-        connect(make_conninfo(database, port="1"), "test")
-    assert refusal(away.value) is None
-    with pytest.raises(psycopg.OperationalError) as missing:
-        connect(make_conninfo(database, dbname="none_such"), "test")
-    assert refusal(missing.value) is None

@@ -15,7 +15,8 @@ import psycopg
 
 from jobqueue import migrations
 from jobqueue.artifacts.cron_run import ArtifactRuns
-from jobqueue.database_session import connect, refusal
+from jobqueue.database_absence import absence, refusal
+from jobqueue.database_session import connect
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kernel.database.link import LOST
@@ -48,6 +49,13 @@ _GLANCE: Final = 1.0
 
 # Seconds for which the database may say nothing when it is asked whether it is ready.
 _PATIENCE: Final = 5.0
+
+
+# Whether a commit of ours has waited for a standby for so long that something is wrong with it.
+_WAITING: Final = """
+SELECT 1 FROM pg_stat_activity
+WHERE wait_event = 'SyncRep' AND usename = session_user AND datname = current_database()
+  AND application_name LIKE 'jobqueue:%' AND state_change < clock_timestamp() - interval '5 s' LIMIT 1"""
 
 
 class Daemon:
@@ -180,13 +188,16 @@ class Daemon:
         try:
             with connect(self._settings.conninfo, "ready", silence=_PATIENCE) as connection:
                 if connection.execute("SELECT current_setting('transaction_read_only')").fetchone() != ("off",):
-                    return "the database is read-only"
+                    reason = connection.refuses_writes
+                    return f"the database is read-only ({reason})" if reason else "the database is read-only"
+                if connection.execute(_WAITING).fetchone() is not None:
+                    return "commits wait for a synchronous standby that does not answer"
                 missing = migrations.pending_in(connection)
         except psycopg.OperationalError as error:
             if refusal(error) is not None:
                 # What was refused names the role.
                 return "the database refuses the role or the password of DATABASE_URL: see the log"
-            return "the database does not answer"
+            return absence(error)
         except migrations.MigrationError as error:
             return str(error)
         return f"{len(missing)} migrations are missing: run `jobqueue migrate`" if missing else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -36,11 +35,11 @@ _SILENCE: Final = 75.0
 # Seconds for which a server may be silent when a session begins.
 _SIGN_OF_LIFE: Final = 5.0
 
-# How servers and poolers say that they know us and let us in no more. The driver passes on no code for it.
-_REFUSALS: Final = re.compile(
-    r"password authentication failed|no password supplied|SASL authentication failed|certificate authentication failed"
-    r"|no pg_hba\.conf entry|pg_hba\.conf rejects|role .* does not exist|is not permitted to log in|no such user"
-)
+# Settings of which a server tells each session, and what they mean when they are on.
+_READ_ONLY: Final = {
+    b"in_hot_standby": "a standby",
+    b"default_transaction_read_only": "default_transaction_read_only is on",
+}
 
 # A setting that this version of the server lacks is passed over.
 _PINNED: Final = {
@@ -169,6 +168,19 @@ class DatabaseSession(psycopg.Connection[tuple[Any, ...]]):
         except StopIteration as end:
             return end.value
 
+    @property
+    def refuses_writes(self) -> str | None:
+        """Why the server takes no writes of this session, as it has said with its last answer; None when it takes them.
+
+        Behind a pooler it is None: what is known there is another session's.
+        """
+        if not self.ours:
+            return None
+        for setting, reason in _READ_ONLY.items():
+            if self.pgconn.parameter_status(setting) == b"on":
+                return reason
+        return None
+
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Transaction]:
         """As the driver's."""
@@ -252,11 +264,3 @@ def cut(connection: psycopg.Connection[Any]) -> None:
     """Shut the connection's socket down, so that whoever waits for its answer stops waiting. For any thread."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
         peer.shutdown(socket.SHUT_RDWR)
-
-
-def refusal(error: BaseException) -> str | None:
-    """What a server said that does not let us in, with this password or at all; None when the error is another."""
-    if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
-        return None
-    lines = [line for line in str(error).splitlines() if _REFUSALS.search(line)]
-    return lines[-1].rpartition("FATAL:")[2].strip() if lines else None

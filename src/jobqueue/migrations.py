@@ -19,6 +19,7 @@ from psycopg import errors, sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from jobqueue.database_session import connect
+from jobqueue.database_watch import watched_from_elsewhere
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -194,8 +195,9 @@ def pending_in(connection: psycopg.Connection[Any]) -> list[Migration]:
 def migrate(conninfo: str) -> list[Migration]:
     """Apply the migrations that are missing; returns those that this call applied. Several may do so at once.
 
-    Raises MigrationError when the history does not fit or a file fails (nothing of that file is then applied), and
-    psycopg.OperationalError when the database cannot be reached.
+    Raises MigrationError when the history does not fit or a file fails (nothing of that file is then applied),
+    psycopg.OperationalError when the database cannot be reached, and psycopg.errors.ReadOnlySqlTransaction when it takes no
+    writes.
     """
     done = []
     for migration in load():
@@ -228,7 +230,7 @@ def _apply(conninfo: str, migration: Migration) -> bool:
             f"migration {migration.version:04d}_{migration.name} could not lock a table: somebody holds it in a "
             "long transaction; find it in pg_stat_activity, end it, and run `jobqueue migrate` again"
         ) from error
-    except errors.OperationalError:
+    except (errors.OperationalError, errors.ReadOnlySqlTransaction):
         raise
     except psycopg.Error as error:
         raise MigrationError(
@@ -251,7 +253,10 @@ def _told(error: psycopg.Error) -> str:
 
 def _apply_now(conninfo: str, migration: Migration) -> bool:
     # A migration takes as long as a host's tables are large, and waits for others that migrate.
-    with connect(conninfo, "migrate", autocommit=False, silence=None) as connection:
+    with (
+        connect(conninfo, "migrate", autocommit=False, silence=None) as connection,
+        watched_from_elsewhere(connection, conninfo),
+    ):
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if migration not in _check(load(), _applied(connection)):
             return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.support.read_only import read_only
 
 from jobqueue.migrations import load
 
@@ -74,3 +75,13 @@ def test_a_history_that_does_not_fit_is_1(sql: Database, jobqueue: Jobqueue) -> 
     ran = jobqueue("migrate")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("migration 0001_kernel was applied with other contents")
+
+
+def test_a_database_that_takes_no_writes_is_1_and_said(empty: str, offline: Jobqueue) -> None:
+    with read_only(empty):
+        ran = offline("migrate")
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("the database takes no writes, and nothing was changed: it is a standby, or was set")
+        assert "Traceback" not in ran.err
+        assert offline("migrate", "--dry-run").code == 0
+    assert offline("migrate").code == 0

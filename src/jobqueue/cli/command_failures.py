@@ -72,6 +72,10 @@ def _explain_database(error: psycopg.Error) -> str:
             return (
                 "somebody holds a lock on these rows or this table: find them in pg_stat_activity, or try again later"
             )
+        case errors.ReadOnlySqlTransaction():
+            return (
+                f"the database takes no writes, and nothing was changed: it is a standby, or was set read-only ({said})"
+            )
         case OperationalError() if error.sqlstate is None:
             return f"the database cannot be reached: {said}"
     return f"the database refused: {said}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import errors
 
 from jobqueue.backoff import Reconnect
-from jobqueue.database_session import refusal
+from jobqueue.database_absence import refusal
 from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.observe.logging import get_logger
 from jobqueue.roles.refusals import explain_refusal

@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception
 
 from jobqueue import __version__
 from jobqueue.backoff import RECONNECT
-from jobqueue.database_session import refusal
+from jobqueue.database_absence import refusal
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
 from jobqueue.kernel.database.link import LOST, Link, watched

@@ -10,6 +10,7 @@ from tests.support.waiting import eventually
 
 from jobqueue.kernel import Queue
 from jobqueue.kernel.database.link import Link
+from jobqueue.kernel.leasing import strays
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
 from jobqueue.kernel.leasing.presence import FENCED_AFTER, PING_EVERY
@@ -203,3 +204,26 @@ def test_a_new_session_acts_on_nothing_before_it_has_asked_about_every_lease(rig
     [(after,)] = rig.rows("SELECT presence FROM jobqueue.workers")
     assert before != after
     assert (kept.lost, taken.lost) == (False, True)
+
+
+def test_jobs_whose_outcomes_the_database_lost_are_given_back_uncharged(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover to a standby that lacks the last commits: two jobs are held in its name, and it has one of them."""
+    lost, held = rig.insert(2)
+    first, second = rig.claim(worker="w")
+    assert (first.id, second.id) == (lost, held)
+    beat = heartbeat(rig, second)
+    beat.turn()
+    monkeypatch.setattr(strays, "_CERTAIN_AFTER", 0.0)
+    beat.beat()
+    beat.turn()
+    assert rig.states() == {"processing": 2}, "the session is still the first"
+    rig.link.close()
+    beat.turn()
+    # The first look alone says nothing: the answer to a claim may be on its way.
+    assert rig.states() == {"processing": 2}
+    beat.beat()
+    beat.turn()
+    assert {rig.row(id_)["status"]: id_ for id_ in (lost, held)} == {"pending": lost, "processing": held}
+    assert rig.row(lost)["retry_count"] == 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def row(
     name: str = "w", presence: int = 1, *, held: bool = False, fence: float | None = FENCED_AFTER, silent: float = 60.0
 ) -> WorkerPresence:
-    return WorkerPresence(name, presence, fence, silent, held)
+    return WorkerPresence(name, presence, fence, silent, held, 0.0)
 
 
 def test_a_lock_that_was_held_and_is_free_for_long_enough_is_a_dead_workers() -> None:

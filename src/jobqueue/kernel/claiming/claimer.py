@@ -61,6 +61,7 @@ class _Source:
     surveyed_at: float = 0.0
     forgotten_at: float = field(default_factory=time.monotonic)
     suspects: bool = False
+    server: float | None = None
     delayed: Lookback = field(default_factory=Lookback)
 
 
@@ -287,6 +288,13 @@ class Claimer(ListenLoop):
         seen = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
         source.surveyed_at = time.monotonic()
         source.suspects = seen.suspects
+        if source.server not in (None, seen.server):
+            # A pooler led us to another server without a word: what we know of lanes is the other's.
+            source.server = seen.server
+            source.lanes.reset()
+            source.delayed.reset()
+            return True
+        source.server = seen.server
         news = source.lanes.surveyed(lanes.priorities, seen.heads, seen.found, seen.oldest_running)
         if source.lanes.wants_mark:
             source.lanes.mark(seen.last_position, source.store.mark(self.link))

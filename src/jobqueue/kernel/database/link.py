@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import errors
@@ -39,6 +39,26 @@ _POOLED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 BY_INDEX = b"SELECT set_config(name, 'off', false) FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort}'::text[]) AS name"
 
 
+# Who answers no more may still be at work for us on the server, and hold rows locked: it waits for somebody's lock, say, and does
+# not look whether we are there. One that waits for a standby has committed what it wrote, and may not be ended: it would say to
+# all that its commit is safe.
+_END_ABANDONED = b"""
+SELECT coalesce(wait_event = 'SyncRep', false),
+       CASE WHEN wait_event IS DISTINCT FROM 'SyncRep' THEN pg_terminate_backend(pid) END
+FROM pg_stat_activity
+WHERE pid = %(pid)s AND pid <> pg_backend_pid() AND usename = session_user
+  AND application_name = current_setting('application_name')
+  AND backend_start < clock_timestamp() - make_interval(secs => %(age)s)
+"""
+
+
+class _Abandoned(NamedTuple):
+    """A session that was cut: its process on the server, and when it was there already, in time.monotonic()."""
+
+    pid: int
+    opened_at: float
+
+
 class _Jsonb(Loader):
     """Payloads come with every job, and the standard loader guesses at an encoding that is known."""
 
@@ -68,12 +88,17 @@ class Link:
         self._connection: DatabaseSession | None = None
         self._prepared: Prepared | None = None
         self._busy_since: float | None = None
+        self._abandoned: list[_Abandoned] = []
+        self._opened_at = 0.0
         self.opened = 0
         # Statements that the server answered so far.
         self.answered = 0
 
     def connection(self) -> DatabaseSession:
-        """The open connection. Raises psycopg.OperationalError when the server cannot be reached."""
+        """The open connection.
+
+        Raises psycopg.OperationalError when the server cannot be reached, ReadOnlySqlTransaction when it takes no writes.
+        """
         if self._connection is None or self._connection.closed:
             connection = DatabaseSession.open(self._conninfo, prepare_threshold=1)
             connection.adapters.register_loader("jsonb", _Jsonb)
@@ -81,13 +106,35 @@ class Link:
             self._connection, self._busy_since = connection, time.monotonic()
             try:
                 self._prepare_session(connection)
+                _refuse_read_only(connection)
             except BaseException:
                 self.close()
                 raise
             finally:
                 self._busy_since = None
             self.opened += 1
+            self._opened_at = time.monotonic()
+        if self._abandoned and self._connection.ours:
+            self._end_abandoned(self._connection)
         return self._connection
+
+    def _end_abandoned(self, connection: DatabaseSession) -> None:
+        """End the sessions that were cut in the midst of a statement, where the server has not done so.
+
+        Each would be followed by another that waits as it does, until the server has no connections left. Raises
+        psycopg.OperationalError while one of them waits for a synchronous standby, as whatever we wrote now would.
+        """
+        self._busy_since = time.monotonic()
+        try:
+            for session in list(self._abandoned):
+                # On a server that took the other's place the number is another's, who has not been there for so long.
+                params = {"pid": session.pid, "age": time.monotonic() - session.opened_at}
+                found = connection.execute(_END_ABANDONED, params, prepare=False).fetchall()
+                if any(waits for waits, _ in found):
+                    raise psycopg.OperationalError("a commit waits for a synchronous standby that does not answer")
+                self._abandoned.remove(session)
+        finally:
+            self._busy_since = None
 
     def _prepare_session(self, connection: DatabaseSession) -> None:
         connection.settle(pooled=not self._prepare)
@@ -101,7 +148,7 @@ class Link:
         """Run one statement in its own transaction and return its rows.
 
         Raises psycopg.OperationalError or InterfaceError when the connection is lost: nobody knows then whether the statement
-        was committed.
+        was committed. Raises psycopg.errors.ReadOnlySqlTransaction when the server takes no writes, whatever the statement.
         """
         try:
             return self._fetch(query, params)
@@ -114,6 +161,8 @@ class Link:
         connection = self.connection()
         self._busy_since = time.monotonic()
         try:
+            # One that only reads would stay with a server that was demoted, and see nothing of the one that took its place.
+            _refuse_read_only(connection)
             rows = self._run(connection, query, params or {})
             self.answered += 1
             return rows
@@ -140,6 +189,10 @@ class Link:
         since, connection = self._busy_since, self._connection
         if since is None or connection is None or now - since < self._timeout:
             return False
+        session = _Abandoned(connection.info.backend_pid, self._opened_at)
+        # A connection that is cut before it is known whose it is has asked for nothing that lasts.
+        if connection.ours and session not in self._abandoned:
+            self._abandoned.append(session)
         cut(connection)
         return True
 
@@ -148,6 +201,11 @@ class Link:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def _refuse_read_only(connection: DatabaseSession) -> None:
+    if reason := connection.refuses_writes:
+        raise errors.ReadOnlySqlTransaction(f"the session is read-only ({reason})")
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class GoneWorker(NamedTuple):
 class WorkerPresence(NamedTuple):
     """A worker and the number of its presence. `fenced_after` and `silent`, the time since its last beat, are in seconds.
 
-    `fenced_after` is None for a worker of a version before. `held` says whether somebody holds the presence's lock.
+    `fenced_after` is None for a worker of a version before. `held` says whether somebody holds the presence's lock. `server` is
+    when the server was started that said so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WorkerPresence(NamedTuple):
     fenced_after: float | None
     silent: float
     held: bool
+    server: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Survey:
 
     `heads` has the first pending position of each lane surveyed, None where there is none. `found` has a priority in each
     gap that holds a due job. `next_delayed` is in seconds from now, None when nothing is delayed. `oldest_running` is a
-    transaction's number, `last_position` the last position drawn.
+    transaction's number, `last_position` the last position drawn, `server` when the server was started, which tells one from another.
     """
 
     heads: list[int | None]
@@ -61,6 +63,7 @@ class Survey:
     suspects: bool
     oldest_running: int
     last_position: int
+    server: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,12 @@ class Store:
                 break
         return rescued
 
+    def find_strays(self, link: Link, worker: str) -> list[LeasedJob]:
+        """Jobs that are held in the name of `worker`, at most 500: of each the id and the lease's token, and nothing else."""
+        rows = link.fetch(self._sql("find_strays"), {"worker": worker})
+        name = self.description.name
+        return [LeasedJob(name, id_, 0, 0, 0, 0.0, {}, token, 0, 0, 0.0) for id_, token in rows]
+
     def expire(self, link: Link, workers: Sequence[GoneWorker]) -> int:
         """End the leases of workers that are gone, at most 500 a call; returns how many."""
         params = {"names": [worker.name for worker in workers], "presences": [worker.presence for worker in workers]}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobqueue.kernel.database.statements import statement
 from jobqueue.kernel.leasing.presence import BEAT_EVERY, FENCED_AFTER, PING_EVERY, take_presence
+from jobqueue.kernel.leasing.strays import Strays
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
 
@@ -53,6 +54,7 @@ class Heartbeat(Loop):
         self._checked_at = -1e9
         self._answered_at = -1e9
         self._session = 0
+        self._strays = Strays(stores, leases, introduce()["name"])
         self._presence: int | None = None
 
     @property
@@ -87,6 +89,7 @@ class Heartbeat(Loop):
             self.meter.metrics.heartbeat_delay_seconds.set(now - self._due_at)
             self._due_at = now + min(BEAT_EVERY, self._interval)
             self._beat()
+            self._strays.settle(self.link)
         elif self._presence is not None and time.monotonic() - self._answered_at >= PING_EVERY:
             self._ask(b"SELECT 1")
         return self._rest_for()
@@ -110,6 +113,8 @@ class Heartbeat(Loop):
         self.link.fetch(statement("beat_worker"), self._row())
         self._renew(0.0)
         self._renewed_at = sent_at
+        if self._session:
+            self._strays.look(self.link)
         self._session = session
         self._answered(sent_at)
 

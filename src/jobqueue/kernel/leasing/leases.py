@@ -48,6 +48,11 @@ class Leases:
             if self._held.get(key) is job:
                 del self._held[key]
 
+    def holds(self, job: LeasedJob) -> bool:
+        """Whether this process holds the job, under the same token."""
+        held = self._held.get((job.queue, job.id))
+        return held is not None and held.token == job.token
+
     def older_than(self, seconds: float) -> dict[str, list[LeasedJob]]:
         """Jobs that were renewed `seconds` ago or earlier, by queue."""
         before = time.monotonic() - seconds

@@ -31,6 +31,10 @@ _MEASURE_EVERY = 15.0
 # Seconds between two looks of a process that has a witness's seat. The others look at each beat.
 _LOOK_EVERY = 0.3
 
+# Seconds that may pass beside those between two looks. A worker's connection may be cut after two seconds without an answer: a
+# witness that was without one for as long as that, too, knows nothing of its death.
+_LATE = 1.5
+
 # Seats of witnesses in one database. Two, because one may stand still.
 _SEATS = (-1, -2)
 
@@ -74,6 +78,10 @@ class Rescuer(Loop):
         self._session = 0
         self._seated = False
         self._look_at = -1e9
+        self._watched_at = -1e9
+        self._server: float | None = None
+        self._present_at = time.monotonic()
+        self._waits_until: float | None = None
 
     def lost(self) -> None:
         for lookback in self._leases.values():
@@ -88,8 +96,9 @@ class Rescuer(Loop):
             self._watch_workers()
         now = time.monotonic()
         if now >= self._rescue_at:
-            for _, store in self._sources:
-                self._rescue(store)
+            if not self._must_wait(now):
+                for _, store in self._sources:
+                    self._rescue(store)
             self._rescue_at = now + min(self._poll, self._lease / 4)
         rest = min(self._poll, self._rescue_at - now)
         if self._lease > GONE_AFTER:
@@ -106,6 +115,19 @@ class Rescuer(Loop):
                     self._do(queue, chore)
                 rest = min(rest, max(0.0, self._done_at[key] + chore.seconds - now))
         return max(0.05, rest)
+
+    def _must_wait(self, now: float) -> bool:
+        """Whether holders get time to come back: without a database leases ran out that nobody could renew.
+
+        They get one lease. Where each look comes late, for want of a processor, there is one look a lease.
+        """
+        away, self._present_at = now - self._present_at, now
+        if away > self._lease or (away > self._lease / 2 and self._waits_until is None):
+            self._waits_until = now + self._lease
+        if self._waits_until is not None and now < self._waits_until:
+            return True
+        self._waits_until = None
+        return False
 
     def _do(self, queue: Queue, chore: Chore) -> None:
         try:
@@ -126,8 +148,13 @@ class Rescuer(Loop):
         if not self._seated and connection.prepare_threshold is not None:
             self._seated = any(take_lock(self.link, seat) for seat in _SEATS)
         rows = [WorkerPresence(*row) for row in self.link.fetch(statement("watch_workers"), {"lock": LOCK_CLASS})]
-        now = time.monotonic()
-        self._look_at = now + (_LOOK_EVERY if self._seated else BEAT_EVERY)
+        now, every = time.monotonic(), _LOOK_EVERY if self._seated else BEAT_EVERY
+        servers = {row.server for row in rows}
+        if now - self._watched_at > every + _LATE or servers != {self._server}:
+            # What it saw before is no longer one uninterrupted sight; or a pooler led it to another server without a word.
+            self._witness.reset()
+        self._watched_at, self._server = now, max(servers, default=None)
+        self._look_at = now + every
         gone = sorted(self._witness.look(rows, now))
         if not gone:
             return

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _WAIT = 5.0
 _SIGN_OF_LIFE = 10.0
 
+# Seconds after which an attempt to open a connection is given up: whoever asks next begins another, at once. The pool's own
+# attempts become rarer the longer the database is away, and would come minutes after it is back.
+_KEEP_TRYING = 2.0
+
 # More connections than this are of no use: handlers' transactions are short.
 _MOST = 8
 
@@ -49,6 +53,7 @@ class Transactions:
             configure=self._configure,
             check=self._check,
             max_idle=60.0,
+            reconnect_timeout=_KEEP_TRYING,
             open=False,
             name="jobqueue",
         )
