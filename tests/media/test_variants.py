@@ -215,6 +215,23 @@ def test_an_animation_shows_its_first_frame(tmp_path: Path, name: str) -> None:
         assert np.abs(pictures.decode(variant.data)[:, :, :3].mean(axis=(0, 1)) - (200, 40, 40)).max() < 6
 
 
+@pytest.mark.parametrize("size", [(2, 3000), (1, 3000), (3, 3000), (3000, 2), (2, 1601)])
+@pytest.mark.parametrize("options", [{"quality": 95}, {"lossless": True}])
+def test_a_narrow_webp_keeps_its_colours(tmp_path: Path, size: tuple[int, int], options: dict[str, Any]) -> None:
+    Image.new("RGB", size, (200, 60, 30)).save(tmp_path / "a.webp", **options)
+    for variant in publish(tmp_path / "a.webp"):
+        assert np.abs(pictures.decode(variant.data).astype(int) - (200, 60, 30)).max() <= 6
+
+
+def test_of_a_jpeg_with_several_pictures_the_first_is_shown(tmp_path: Path) -> None:
+    """MPO (stereo and gain maps): whole pictures, one behind the other."""
+    first, later = Image.new("RGB", (200, 100), (200, 60, 30)), Image.new("RGB", (90, 90), (40, 40, 200))
+    first.save(tmp_path / "a", "MPO", save_all=True, append_images=[later], quality=95)
+    assert b"MPF" in (tmp_path / "a").read_bytes()
+    pictures.assert_colour(shown(tmp_path / "a"), (200, 60, 30))
+    assert shown(tmp_path / "a").shape == (100, 200, 3)
+
+
 def test_only_the_first_page_of_a_tiff_is_shown(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (50, 40), shade) for shade in ("red", "blue")]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -101,6 +101,14 @@ def from_nclx(primaries: int, transfer: int) -> ColourCode | None:
     return from_numbers(1 if primaries == 2 else primaries, 13 if transfer == 2 else transfer)
 
 
+def spans_colours(primaries: tuple[float, ...]) -> bool:
+    """Whether three chromaticities and a white are a set of primaries: no three on a line, and white between them."""
+    try:
+        return min(_white_shares(primaries)) > 0.001
+    except ZeroDivisionError:
+        return False
+
+
 def to_srgb(image: pyvips.Image, code: ColourCode) -> pyvips.Image:
     """`image`, grey or RGB of 8 or 16 bits, in 8-bit sRGB, lazily. Its alpha, if it has one, is kept."""
     most = 65535 if image.format == "ushort" else 255
@@ -238,10 +246,17 @@ def _to_srgb_light(primaries: tuple[float, ...]) -> Matrix:
 
 
 def _to_xyz(primaries: tuple[float, ...]) -> Matrix:
-    columns = [_xyz(*primaries[at : at + 2]) for at in (0, 2, 4)]
-    matrix: Matrix = tuple(zip(*columns, strict=True))
-    scale = _applied(_inverse(matrix), _xyz(*primaries[6:]))
-    return tuple(tuple(value * s for value, s in zip(row, scale, strict=True)) for row in matrix)
+    shares = _white_shares(primaries)
+    return tuple(tuple(value * share for value, share in zip(row, shares, strict=True)) for row in _columns(primaries))
+
+
+def _white_shares(primaries: tuple[float, ...]) -> tuple[float, ...]:
+    """How much of red, green and blue makes white. Raises ZeroDivisionError where they lie on a line."""
+    return _applied(_inverse(_columns(primaries)), _xyz(*primaries[6:]))
+
+
+def _columns(primaries: tuple[float, ...]) -> Matrix:
+    return tuple(zip(*(_xyz(*primaries[at : at + 2]) for at in (0, 2, 4)), strict=True))
 
 
 def _adaptation(white: tuple[float, ...]) -> Matrix:

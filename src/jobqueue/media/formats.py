@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.errors import Permanent
-from jobqueue.media import colour, decode_costs, heic, loaders, picture_headers
+from jobqueue.media import colour, decode_costs, heic, loaders, picture_headers, png_chunks, refusals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,12 +179,13 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
     try:
         image = loaders.load(path, format_)
     except pyvips.Error as error:
-        raise loaders.refusal(error, format_) from None
+        raise refusals.refusal(error, format_) from None
     width, height = image.width, image.height
     if 5 <= _number(image, "orientation") <= 8:
         width, height = height, width
     check_pixels(width, height, max_pixels)
-    code = _code(path, format_)
+    has_profile = bool(image.get_typeof("icc-profile-data"))
+    code = _code(path, format_, has_profile=has_profile)
     return Probe(
         format=format_,
         width=width,
@@ -195,7 +196,7 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
         has_alpha=bool(image.hasalpha()),
         interlaced=bool(_number(image, "interlaced")),
         memory_bytes=decode_costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
-        code=code,
+        code=_converted(code),
         foreign_profile=code is None and colour.foreign_profile(image),
     )
 
@@ -205,16 +206,24 @@ def _number(image: pyvips.Image, field: str) -> int:
     return int(image.get(field)) if image.get_typeof(field) else 0
 
 
-def _code(path: Path, format_: Format) -> ColourCode | None:
-    """What a picture says of its colours other than by a profile, if that is not sRGB."""
-    code = heic.read_header(path, "AVIF").code if format_ is Format.AVIF else None
+def _code(path: Path, format_: Format, *, has_profile: bool) -> ColourCode | None:
+    """What a picture says of its colours by numbers, where no profile decides."""
+    match format_:
+        case Format.PNG:
+            return png_chunks.colours(path, has_profile=has_profile)
+        case Format.AVIF:
+            return heic.read_header(path, "AVIF").code
+    return None
+
+
+def _converted(code: ColourCode | None) -> ColourCode | None:
+    """`code`, or None where there is nothing to convert."""
     return None if code is None or code.is_srgb else code
 
 
 def _probe_heic(path: Path, max_pixels: int) -> Probe:
     header = heic.read_header(path)
     check_pixels(header.width, header.height, max_pixels)
-    code = None if header.code is None or header.code.is_srgb else header.code
     return Probe(
         format=Format.HEIC,
         width=header.width,
@@ -225,7 +234,7 @@ def _probe_heic(path: Path, max_pixels: int) -> Probe:
         has_alpha=header.has_alpha,
         interlaced=False,
         memory_bytes=decode_costs.heic_bytes(path, header, DISPLAY_SIZE),
-        code=code,
+        code=_converted(header.code),
         foreign_profile=header.profile is not None and not colour.is_srgb(header.profile),
     )
 

@@ -14,7 +14,7 @@ import pi_heif
 import pyvips
 
 from jobqueue.errors import JobError, Permanent, Retry
-from jobqueue.media import colour_codes, heif_boxes
+from jobqueue.media import colour_codes, heif_boxes, refusals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from jobqueue.media.colour_codes import ColourCode
 
 _FAILURES = (MemoryError, ValueError, RuntimeError, EOFError, SyntaxError, OSError, IndexError)
-
-# libheif's words, and what they mean here.
-_TOO_MANY = re.compile(r"limit exceeded: .*?(\d+) items, .*? limit of (\d+)", re.IGNORECASE)
-_LIMIT = re.compile(r"security limit", re.IGNORECASE)
-_NO_MEMORY = re.compile(r"memory allocation error|out of memory|cannot allocate", re.IGNORECASE)
-_CUT_SHORT = re.compile(r"end of file|outside of file|file size too small", re.IGNORECASE)
 
 _BANDS = {"L": 1, "LA": 2, "La": 2, "I": 1, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
@@ -111,13 +105,9 @@ def _header(opened: pi_heif.HeifFile) -> HeifHeader:
 
 def failure(error: Exception, kind: str = "HEIC") -> JobError:
     """The job error that says what an error of pi-heif means: `Permanent`, or `Retry` where memory ran out."""
-    said = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")
-    if found := _TOO_MANY.search(said):
-        return Permanent(f"The {kind} picture has too many parts: {found[1]}; its decoder takes at most {found[2]}.")
-    if _LIMIT.search(said):
-        return Permanent(f"The {kind} picture is too large for its decoder: {said}.")
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(said):
+    if isinstance(error, MemoryError):
         return Retry(f"There was not enough memory to decode the {kind} picture.")
-    if isinstance(error, heif_boxes.CutShortError) or _CUT_SHORT.search(said):
-        return Permanent(f"The {kind} picture is cut short or damaged: {said}.")
-    return Permanent(f"The {kind} picture cannot be decoded: {said or 'the decoder gave no reason'}.")
+    if isinstance(error, heif_boxes.CutShortError):
+        return Permanent(f"The {kind} picture is cut short or damaged: {error}.")
+    said = re.sub(r"\s+", " ", str(error)).strip()
+    return refusals.by_words([said] if said else [], kind)
