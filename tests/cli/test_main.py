@@ -22,6 +22,7 @@ COMMANDS = [
     ["demo"],
     ["worker"],
     ["migrate"],
+    ["doctor"],
     ["stats"],
     ["publish"],
     ["jobs", "list"],

@@ -9,6 +9,7 @@ LONG = 300
 WHY = {
     "src/jobqueue/kernel/claiming/claimer.py": "the one loop that claims: its turns share the sources, the room and who runs alone",
     "src/jobqueue/kernel/worker.py": "starts the loops in order and stops them in order; each half is wrong without the other",
+    "tests/doctor/test_examination.py": "one table of everything that can be wrong with an installation, and how it is found",
     "tests/kernel/database/test_prepared.py": "the driver's way and ours side by side: every value, answer and error on both",
     "tests/kernel/running/test_completer.py": "every outcome of a handler, alone, in a batch, and of a lease that is lost",
     "tests/kernel/running/test_endings.py": "a hundred ways for a handler to end, and the one test of them all",

@@ -16,6 +16,7 @@ from jobqueue.cli.artifact import artifact
 from jobqueue.cli.command_failures import explain
 from jobqueue.cli.console import note
 from jobqueue.cli.demo import demo
+from jobqueue.cli.doctor import doctor
 from jobqueue.cli.migrate import migrate
 from jobqueue.cli.publish import publish
 from jobqueue.cli.roles import roles
@@ -80,6 +81,7 @@ app.command()(demo)
 app.command()(worker)
 app.command()(migrate)
 app.command()(roles)
+app.command()(doctor)
 app.command()(stats)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")
