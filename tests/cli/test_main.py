@@ -27,6 +27,7 @@ COMMANDS = [
     ["publish"],
     ["jobs", "list"],
     ["jobs", "show"],
+    ["jobs", "why"],
     ["jobs", "requeue"],
     ["jobs", "cancel"],
     ["jobs", "purge"],
@@ -45,7 +46,7 @@ def test_help_lists_every_command(offline: Jobqueue) -> None:
     for command in ("demo", "worker", "migrate", "stats", "jobs", "publish"):
         assert f" {command} " in ran.out
     group = offline("jobs", "--help")
-    for command in ("list", "show", "requeue", "cancel", "purge"):
+    for command in ("list", "show", "why", "requeue", "cancel", "purge"):
         assert f" {command} " in group.out
 
 

@@ -1,4 +1,4 @@
-"""`jobqueue jobs`: `list` and `show` stand here, the commands that change jobs in jobs_repair."""
+"""`jobqueue jobs`: `list`, `show` and `why` stand here, the commands that change jobs in jobs_repair."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobqueue.cli.command_failures import failed
 from jobqueue.cli.console import Json, at_terminal, note, print_json
 from jobqueue.cli.jobs_selection import Error, Kind, Older, QueueName, Status, read_ids, read_states, select
 from jobqueue.cli.jobs_view import attempt_document, job_document, show_attempts, show_columns, show_jobs
+from jobqueue.observe.printable_text import printable
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and repair them, by id or by filter.")
 
@@ -84,6 +85,28 @@ def show_job(
     else:
         show_columns(found_queue, columns)
         show_attempts(attempts)
+
+
+@app.command("why")
+def why(
+    queue: QueueName, id_: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")], as_json: Json = False
+) -> None:
+    """Say in one sentence what a job waits for, who has it, or how it ended. Exit code 1 when there is no such job.
+
+    Example: jobqueue jobs why publish_jobs 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
+    """
+    with open_database() as connection:
+        from jobqueue.admin.job_reasons import JobReasons
+
+        found_queue = find_queue(connection, queue)
+        (job_id,) = read_ids(found_queue, [id_])
+        reason = JobReasons(connection, found_queue).explain(job_id)
+    if reason is None:
+        raise failed(f"there is no job {id_} in {queue}")
+    if as_json:
+        print_json({"schema": "jobqueue.why/1", "queue": queue, "id": str(job_id), "why": reason})
+    else:
+        typer.echo(printable(reason))
 
 
 app.command("requeue")(jobs_repair.requeue)
