@@ -165,7 +165,7 @@ class Daemon:
             if self._signals > 1 or not self._worker.started:
                 self._worker.hurry()
 
-        reader, writer = socket.socketpair()
+        reader, writer = self._woken_by = socket.socketpair()
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
         for number in _SIGNALS:

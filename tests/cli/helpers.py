@@ -85,9 +85,14 @@ class Ran:
         return read
 
     @property
+    def headings(self) -> list[str]:
+        """The first line of standard output, which is tab-separated lines."""
+        return self.out.splitlines()[0].split("\t")
+
+    @property
     def rows(self) -> list[list[str]]:
-        """Standard output, which is tab-separated lines."""
-        return [line.split("\t") for line in self.out.splitlines()]
+        """The lines below the headings."""
+        return [line.split("\t") for line in self.out.splitlines()[1:]]
 
 
 class Jobqueue:

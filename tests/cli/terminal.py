@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -31,13 +31,20 @@ class Screen:
         return _STYLE.sub("", self.raw).replace("\r\n", "\n")
 
 
-def in_terminal(args: list[str], environment: Mapping[str, str], *, columns: int = 120, typed: str = "") -> Screen:
-    """Run `jobqueue` with `args` in a terminal of so many columns, typing `typed`, until it ends."""
+def in_terminal(
+    args: list[str],
+    environment: Mapping[str, str],
+    *,
+    columns: int = 120,
+    typed: str = "",
+    program: Sequence[str] = ("-m", "jobqueue"),
+) -> Screen:
+    """Run `jobqueue`, or another program of Python, with `args` in a terminal of so many columns, typing `typed`, until it ends."""
     ours, theirs = pty.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobqueue", *args],
+            [sys.executable, *program, *args],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -58,9 +58,9 @@ def test_as_json(jobqueue: Jobqueue, project: UUID) -> None:
 
 
 @pytest.mark.parametrize("unknown", ["00000000-0000-0000-0000-000000000000", "not-an-id", "'; DROP TABLE projects; --"])
-def test_an_unknown_project_is_wrong_usage(jobqueue: Jobqueue, sql: Database, unknown: object) -> None:
+def test_an_unknown_project_is_a_no(jobqueue: Jobqueue, sql: Database, unknown: object) -> None:
     ran = jobqueue("artifact", unknown)
-    assert ran.code == 2
+    assert ran.code == 1
     assert "there is no project" in ran.err
     assert sql("SELECT id FROM download_artifacts") == []
 

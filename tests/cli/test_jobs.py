@@ -94,7 +94,7 @@ def test_kinds(sql: Database, orders: str, jobqueue: Jobqueue) -> None:
 
 def test_an_unknown_queue_lists_those_that_exist(orders: str, jobqueue: Jobqueue) -> None:
     ran = jobqueue("jobs", "list", "order")
-    assert ran.code == 2
+    assert ran.code == 1
     assert ran.err.startswith("there is no queue 'order'; the queues of this database are: ")
     for name in ("jobs", "orders", "publish_jobs"):
         assert name in ran.err
@@ -192,7 +192,7 @@ def test_show_has_the_jobs_attempts_in_their_order(sql: Database, orders: str, j
         "error": "no picture",
     }
     rows = [row for row in jobqueue("jobs", "show", orders, 5).rows if row[0] == "attempt"]
-    assert [row[1:3] for row in rows] == [["1", "crashed"], ["2", "failed"]]
+    assert [row[1:3] for row in rows] == [["number", "outcome"], ["1", "crashed"], ["2", "failed"]]
     assert rows[1][5:] == ["web-2", '{"decode": 250.5}', "no picture"]
 
 

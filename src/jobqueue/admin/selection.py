@@ -19,6 +19,9 @@ PACKAGE = "jobqueue.admin"
 # Jobs in these states are in no index: a search walks the table's blocks.
 UNINDEXED = ("completed", "cancelled")
 
+# Ids of one selection that are written down.
+_NOTED = 100
+
 _TRUE = sql.SQL("true")
 
 
@@ -71,6 +74,12 @@ class Selection:
         if self.older is not None:
             conditions.append(sql.SQL("coalesce(t.completed_at, t.created_at) < now() - %(older)s::interval"))
         return sql.SQL(" AND ").join(conditions) if conditions else _TRUE
+
+    def document(self) -> dict[str, Any]:
+        """Which jobs are meant, for people to read later: the ids, a hundred of them at most, or the states and filters."""
+        if self.ids:
+            return {"ids": [str(id_) for id_ in self.ids[:_NOTED]], "number": len(self.ids)}
+        return {"states": list(self.states), "error": self.error, "kind": self.kind, "older": self.older}
 
     def params(self, **more: Any) -> dict[str, Any]:
         """The values of the filters, for the statement's parameters; `more` wins over them."""

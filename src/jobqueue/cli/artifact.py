@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobqueue.cli.command_database import find_queue, open_database, warn_unless_served
-from jobqueue.cli.command_failures import failed, misused
+from jobqueue.cli.command_failures import failed
 from jobqueue.cli.console import Json, at_terminal, console, note, print_json, print_rows, span
 from jobqueue.observe.printable_text import printable
 
@@ -115,7 +115,7 @@ def _request(connection: Connection, project_id: str, type_: ArtifactType, prior
     params = {"project": project_id, "type": type_.value, "priority": priority, "max_retries": max_retries}
     rows = fetch(connection, _REQUEST, params, seconds=_LIMIT)
     if not rows:
-        raise misused(f"there is no project {printable(project_id)[:100]!r}: give the id of a row of projects")
+        raise failed(f"there is no project {printable(project_id)[:100]!r}: give the id of a row of projects")
     return rows[0][0]
 
 
@@ -149,7 +149,8 @@ def _print(made: RequestedArtifact, *, as_json: bool) -> None:
         print_json({**document, **{field: getattr(made, field) for field in fields}})
     elif not at_terminal():
         print_rows(
-            [(made.id, made.state, made.cdn_url, made.size_bytes, made.file_count, made.missing, made.error_message)]
+            ("id", "state", "cdn_url", "size_bytes", "file_count", "missing", "error_message"),
+            [(made.id, made.state, made.cdn_url, made.size_bytes, made.file_count, made.missing, made.error_message)],
         )
     else:
         _draw(made)

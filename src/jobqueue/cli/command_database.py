@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobqueue.cli.command_failures import misused
+from jobqueue.cli.command_failures import failed
 from jobqueue.cli.console import note
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def find_queue(connection: Connection, name: str) -> Adopted:
         if queue.name == name:
             return queue
     names = ", ".join(queue.name for queue in queues) or "none: run `jobqueue migrate`"
-    raise misused(f"there is no queue {name!r}; the queues of this database are: {names}")
+    raise failed(f"there is no queue {name!r}; the queues of this database are: {names}")
 
 
 def warn_unless_served(connection: Connection, queue: str) -> None:

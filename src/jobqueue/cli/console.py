@@ -17,7 +17,7 @@ from jobqueue.moments import stamp
 from jobqueue.observe.printable_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -64,13 +64,23 @@ def table(*headings: str) -> Table:
 
 def draw(drawn: Table) -> None:
     """Print a table without cutting any cell: on a terminal that is too narrow the lines run on instead."""
-    # A console measures a table within its own width: only a wide one tells what the table needs.
-    needed = console(width=_WIDE).measure(drawn).minimum
+    from rich.measure import Measurement
+
+    # A console measures a table within its own width: only a wide one tells what the table needs. To it, a column whose lines
+    # may not wrap still needs no more than its longest word.
+    wide = console(width=_WIDE)
+    for column in drawn.columns:
+        if column.no_wrap:
+            cells = [column.header, *column.cells]
+            column.min_width = max(Measurement.get(wide, wide.options, cell).maximum for cell in cells)
+    needed = wide.measure(drawn).minimum
     console(width=max(needed, console().width)).print(drawn)
 
 
-def print_rows(rows: Iterable[Iterable[object]]) -> None:
-    """Print one line a row. Tabs separate the values; None is an empty value."""
+def print_rows(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a line of headings, where there are any, and one line a row. Tabs separate the values; None is an empty value."""
+    if headings:
+        typer.echo("\t".join(headings))
     for row in rows:
         typer.echo("\t".join(_plain(value) for value in row))
 
@@ -79,6 +89,11 @@ def print_json(document: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON document. Times are in UTC as RFC 3339 has them, or `infinity` or `-infinity`; ids are strings."""
     text = json.dumps(document, indent=indent, ensure_ascii=False, default=_as_json)
     typer.echo(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def say(text: str) -> None:
+    """Say a line of the answer, on standard output."""
+    typer.echo(printable(text))
 
 
 def note(text: str) -> None:

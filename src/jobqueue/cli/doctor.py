@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobqueue import __version__
-from jobqueue.cli.console import Json, at_terminal, note, print_json, print_rows
-from jobqueue.observe.printable_text import printable
+from jobqueue.cli.console import Json, at_terminal, note, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from jobqueue.doctor.checkup import Checkup
@@ -34,7 +33,7 @@ def doctor(
 
     Exit codes: 0 nothing failed; 1 something did; 2 the configuration is wrong.
 
-    Piped, each line holds between tabs: status, check, finding, what to do.
+    Piped, a line of headings comes first, and tabs separate the values.
 
     Example: jobqueue doctor --json > bundle.json
     """
@@ -45,7 +44,7 @@ def doctor(
     checkup = Checkup(dict(os.environ))
     try:
         if not as_json and not at_terminal():
-            print_rows([("status", "check", "finding", "remedy")])
+            print_rows(("status", "check", "finding", "remedy"), ())
         examination = examine(checkup, lambda finding: None if as_json else _show(finding, Redactor(checkup.secrets)))
         if as_json:
             text = json.dumps(_bundle(checkup, examination), default=str)
@@ -63,13 +62,13 @@ def doctor(
 def _show(finding: Finding, redactor: Redactor) -> None:
     says, remedy = redactor.redact(finding.says), redactor.redact(finding.remedy or "")
     if not at_terminal():
-        print_rows([(finding.status, finding.name, says, remedy)])
+        print_rows((), [(finding.status, finding.name, says, remedy)])
         return
     sign, colour = _SIGNS[finding.status]
     typer.secho(f"{sign:9}", fg=colour, bold=finding.status != "ok", nl=False)
-    typer.echo(printable(f"{finding.name:20}{says}"))
+    say(f"{finding.name:20}{says}")
     if remedy:
-        typer.echo(printable(f"{'':11}do: {remedy}"))
+        say(f"{'':11}do: {remedy}")
 
 
 def _sum_up(examination: Examination) -> None:

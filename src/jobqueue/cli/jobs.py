@@ -9,10 +9,9 @@ import typer
 from jobqueue.cli import jobs_repair
 from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import failed
-from jobqueue.cli.console import Json, at_terminal, note, print_json
+from jobqueue.cli.console import Json, at_terminal, note, print_json, say
 from jobqueue.cli.jobs_selection import Error, Kind, Older, QueueName, Status, read_ids, read_states, select
 from jobqueue.cli.jobs_view import attempt_document, job_document, show_attempts, show_columns, show_jobs
-from jobqueue.observe.printable_text import printable
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and repair them, by id or by filter.")
 
@@ -29,8 +28,7 @@ def list_jobs(
 ) -> None:
     """List jobs: in progress, due in the order of their turn, delayed, failed, then otherwise finished.
 
-    Piped, each line holds between tabs: id, status, priority, retry_count, max_retries, run_after, created_at, started_at,
-    completed_at, kind, error_message. A time of `infinity` is never, and -infinity long ago.
+    Piped, a line of headings comes first, and tabs separate the values. A time of `infinity` is never, and -infinity long ago.
 
     Example: jobqueue jobs list publish_jobs --status failed --error timeout --older 2h
     """
@@ -46,9 +44,9 @@ def list_jobs(
         jobs = [job_document(found_queue, job) for job in found.jobs]
         print_json({"schema": "jobqueue.jobs/1", "queue": queue, "whole": found.whole, "jobs": jobs})
         return
-    if found.jobs:
+    if found.jobs or not at_terminal():
         show_jobs(found_queue, found.jobs)
-    else:
+    if not found.jobs:
         note(f"no such job in {queue}")
     if not found.whole and at_terminal():
         note(f"there are more than these {len(found.jobs)}: narrow them down, or raise --limit")
@@ -61,8 +59,7 @@ def show_job(
     """Show one job with every column of its table, and how its attempts ended. Exit code 1 when there is no such job.
 
     Kept are all attempts of publish_jobs, download_artifacts and webhook_deliveries, and those of other queues that did not
-    complete. Piped, each is a line that holds between tabs: attempt, its number, outcome, started_at, ended_at, worker,
-    stages, error.
+    complete. Piped, the lines of attempts have headings of their own, and each begins with the word attempt.
 
     Example: jobqueue jobs show publish_jobs 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
@@ -106,7 +103,7 @@ def why(
     if as_json:
         print_json({"schema": "jobqueue.why/1", "queue": queue, "id": str(job_id), "why": reason})
     else:
-        typer.echo(printable(reason))
+        say(reason)
 
 
 app.command("requeue")(jobs_repair.requeue)

@@ -12,7 +12,7 @@ import typer
 
 from jobqueue.cli.command_database import find_queue, open_database
 from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import Json, console, jobs_of, note, print_json
+from jobqueue.cli.console import Json, console, jobs_of, note, print_json, say
 from jobqueue.cli.jobs_selection import (
     DryRun,
     Error,
@@ -148,6 +148,7 @@ def _carry_out(request: _Request) -> None:
     if asks and must_not_ask(dry_run=request.dry_run, yes=request.yes):
         raise misused(f"nobody is there to confirm this: add --yes, or --dry-run to see what it would {verb}")
     with open_database() as connection:
+        from jobqueue.admin.audit_trail import audited
         from jobqueue.admin.inspector import Inspector
         from jobqueue.admin.repair import Repair
 
@@ -159,8 +160,14 @@ def _carry_out(request: _Request) -> None:
             return
         if asks:
             _confirm(queue, inspector, selection, request)
-        with _progress(request) as on_progress:
-            changed = Repair(connection, queue, request.action, selection).run(on_progress)
+        with audited(connection, request.action.name, queue.name, selection.document()) as entry:
+
+            def progressed(changed: RepairResult) -> None:
+                entry.count(changed.number + changed.coalesced)
+                on_progress(changed)
+
+            with _progress(request) as on_progress:
+                changed = Repair(connection, queue, request.action, selection).run(progressed)
         _report(queue, inspector, selection, request, changed)
 
 
@@ -189,7 +196,7 @@ def _preview(queue: Adopted, inspector: Inspector, selection: Selection, request
         _print(request, {**document, "samples": [job_document(queue, job) for job in samples]})
         return
     verb, _ = _WORDS[request.action.name]
-    typer.echo(f"would {verb} {jobs_of(count.number, queue.name, exact=count.exact)}")
+    say(f"would {verb} {jobs_of(count.number, queue.name, exact=count.exact)}")
     if samples:
         show_jobs(queue, samples)
 
@@ -198,7 +205,7 @@ def _confirm(queue: Adopted, inspector: Inspector, selection: Selection, request
     verb, _ = _WORDS[request.action.name]
     count = inspector.count(selection)
     what = jobs_of(count.number, queue.name, exact=count.exact)
-    if count.number and not typer.confirm(f"{verb.capitalize()} {what}?", err=True):
+    if count.number and not typer.confirm(printable(f"{verb.capitalize()} {what}?"), err=True):
         raise failed("nothing was changed")
 
 
@@ -212,7 +219,7 @@ def _report(
         document |= {"locked": changed.locked, "more": changed.more, "unchanged_ids": [str(id_) for id_ in left]}
         _print(request, document)
     else:
-        typer.echo(f"{past} {jobs_of(changed.number, queue.name)}")
+        say(f"{past} {jobs_of(changed.number, queue.name)}")
     if changed.coalesced:
         note(f"{changed.coalesced:,} had a pending twin already and ended cancelled: one run does for both")
     if changed.locked:

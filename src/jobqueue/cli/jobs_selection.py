@@ -12,13 +12,17 @@ import typer
 
 from jobqueue.cli.command_failures import misused
 from jobqueue.cli.console import duration
+from jobqueue.cli.name_completion import kind_names, queue_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jobqueue.admin.selection import Adopted, Selection
 
-QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name, as `jobqueue stats` shows it.")]
+QueueName = Annotated[
+    str,
+    typer.Argument(metavar="QUEUE", help="The queue's name, as `jobqueue stats` shows it.", autocompletion=queue_names),
+]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The jobs, by id.", show_default=False)]
 Status = Annotated[
     list[str] | None,
@@ -40,7 +44,10 @@ Older = Annotated[
         help="Only jobs that finished, or were created if they have not finished, longer ago than this: 30s, 2h, 90d.",
     ),
 ]
-Kind = Annotated[str | None, typer.Option("--kind", "-k", help="Only jobs of this kind, where the queue has kinds.")]
+Kind = Annotated[
+    str | None,
+    typer.Option("--kind", "-k", help="Only jobs of this kind, where the queue has kinds.", autocompletion=kind_names),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Change nothing; show how many jobs it would be, and some.")
 ]

@@ -24,22 +24,26 @@ COLOURS = {
     "cancelled": "bright_black",
 }
 
+JOB_FIELDS = (
+    "id", "status", "priority", "retry_count", "max_retries", "run_after", "created_at", "started_at", "completed_at", "kind",
+    "error_message",
+)  # fmt: skip
+
+_ATTEMPT_FIELDS = ("attempt", "number", "outcome", "started_at", "ended_at", "worker", "stages", "error")
+
 OUTCOME_COLOURS = {**COLOURS, "retried": "yellow", "crashed": "red"}
 
 
 def show_jobs(queue: Adopted, jobs: Sequence[Listed]) -> None:
-    """Print jobs, one a line: a table on a terminal, otherwise values between tabs.
-
-    Those are: id, status, priority, retry_count, max_retries, run_after, created_at, started_at, completed_at, kind,
-    error_message.
-    """
+    """Print jobs, one a line: a table on a terminal, otherwise JOB_FIELDS between tabs."""
     if not at_terminal():
         print_rows(
-            (
+            JOB_FIELDS,
+            ((
                 job.id, queue.state(job.status) or job.status, job.priority, job.retry_count, job.max_retries,
                 job.run_after, job.created_at, job.started_at, job.completed_at, job.kind, job.error_message,
             )
-            for job in jobs
+            for job in jobs),
         )  # fmt: skip
         return
     from rich.text import Text
@@ -84,7 +88,9 @@ def job_document(queue: Adopted, job: Listed) -> dict[str, Any]:
 def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
     """Print every column of one job, one a line."""
     if not at_terminal():
-        print_rows((name, column_text(value)) for name, value in columns.items() if value is not None)
+        print_rows(
+            ("column", "value"), ((name, column_text(value)) for name, value in columns.items() if value is not None)
+        )
         return
     from rich.table import Table
     from rich.text import Text
@@ -108,16 +114,17 @@ def show_columns(queue: Adopted, columns: dict[str, Any]) -> None:
 
 def show_attempts(attempts: Sequence[EndedAttempt]) -> None:
     """Print how attempts ended, one a line: a table on a terminal, otherwise `attempt` and the values between tabs."""
+    if not attempts:
+        return
     if not at_terminal():
         print_rows(
-            (
+            _ATTEMPT_FIELDS,
+            ((
                 "attempt", ended.attempt, ended.outcome, ended.started_at, ended.ended_at, ended.worker,
                 column_text(ended.stages or {}), ended.error,
             )
-            for ended in attempts
+            for ended in attempts),
         )  # fmt: skip
-        return
-    if not attempts:
         return
     from rich.text import Text
 

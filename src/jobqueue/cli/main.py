@@ -5,6 +5,9 @@ This imports nothing heavy: pictures, storage and HTTP come with the commands th
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -91,5 +94,29 @@ app.command()(artifact)
 
 
 def main() -> None:
-    """Run the command line of this process and exit with its code."""
-    app(prog_name="jobqueue")
+    """Run the command line of this process and exit with its code. No traceback reaches the person who typed it."""
+    code, trouble = 0, ""
+    try:
+        app(prog_name="jobqueue")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except OSError as error:
+        code, trouble = 1, f"the system refused: {error.strerror or type(error).__name__}"
+    except Exception as error:
+        # Where logging has been set up, it logs the whole of it, without secrets.
+        if sys.excepthook is not sys.__excepthook__ or "JOBQUEUE_TRACEBACK" in os.environ:
+            raise
+        trouble = f"this is a fault of jobqueue: {type(error).__name__}; JOBQUEUE_TRACEBACK=1 shows where, for a report"
+        code = 1
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # A reader that has seen enough is no fault.
+        trouble = "" if isinstance(error, BrokenPipeError) else f"standard output cannot be written: {error.strerror}"
+        code = 1 if trouble else code
+        # Python would try again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if trouble:
+        with suppress(OSError):
+            note(trouble)
+    sys.exit(code)

@@ -84,11 +84,12 @@ def _print(publications: Sequence[Publication], *, wait: bool, as_json: bool) ->
         print_json({"schema": "jobqueue.publications/1", "files": [_document(each) for each in publications]})
     elif not at_terminal():
         print_rows(
-            (
+            ("source_key", "file_id", "job_id", "status", "display_url", "thumb_url", "error_message"),
+            ((
                 each.source_key, each.file_id, each.job_id, each.status, each.display_url, each.thumb_url,
                 each.error_message,
             )
-            for each in publications
+            for each in publications),
         )  # fmt: skip
     elif wait:
         _draw_ended(publications)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobqueue.cli.command_database import open_database
-from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import Json, at_terminal, note, print_json
+from jobqueue.cli.command_failures import failed
+from jobqueue.cli.console import Json, at_terminal, note, print_json, say
+from jobqueue.cli.name_completion import schedule_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look at schedules, run one now, pause and resume.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", autocompletion=schedule_names)]
 By = Annotated[str | None, typer.Option("--by", help="Who says so; by default you, on this machine.")]
 
 # Seconds that one statement may take.
@@ -31,14 +30,16 @@ _LIMIT = 10.0
 
 @app.command("list")
 def list_schedules(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this one.", autocompletion=schedule_names)
+    ] = None,
     upcoming: Annotated[int, typer.Option("--next", "-n", min=0, max=100, help="Show so many ticks to come.")] = 5,
     everything: Annotated[bool, typer.Option("--all", help="Also those that the file no longer has.")] = False,
     as_json: Json = False,
 ) -> None:
     """List schedules: what they say, their last runs, and when they tick next, in their own zone and in UTC.
 
-    Piped, each line holds between tabs: name, expression, timezone, state, kind, last_tick_at, next_tick_at, paused_by, last outcomes.
+    Piped, a line of headings comes first, and tabs separate the values.
 
     Example: jobqueue schedules list data-archival --next 10
     """
@@ -49,7 +50,7 @@ def list_schedules(
         if name is None and not everything:
             found = [schedule for schedule in found if schedule.removed_at is None]
         if name is not None and not found:
-            raise misused(_unknown(schedules, name))
+            raise failed(_unknown(schedules, name))
         glance, settings = schedules.look(), schedules.settings()
         runs = schedules.last_runs([schedule.name for schedule in found])
         feed = schedules.feed()
@@ -92,7 +93,7 @@ def run(name: Name, by: By = None, as_json: Json = False) -> None:
             {"schema": "jobqueue.schedule_run/1", "schedule": name, "started": said == "enqueued", "outcome": said}
         )
     elif said == "enqueued":
-        typer.echo(f"{name} was started")
+        say(f"{name} was started")
     if said == "overlapped":
         raise failed(f"{name} was not started: its last run has not ended, and it forbids overlap")
     if said != "enqueued":
@@ -150,7 +151,7 @@ def _open() -> Iterator[Schedules]:
 def _find(schedules: Schedules, name: str) -> Schedule:
     found = schedules.load([name])
     if not found:
-        raise misused(_unknown(schedules, name))
+        raise failed(_unknown(schedules, name))
     return found[0]
 
 
@@ -170,14 +171,12 @@ def _report(name: str, changed: bool, done: str, otherwise: str, as_json: bool) 
     if as_json:
         print_json({"schema": "jobqueue.schedule_change/1", "schedule": name, "changed": changed})
     elif changed:
-        typer.echo(done)
+        say(done)
     else:
         note(otherwise)
 
 
 def _me() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"
+    from jobqueue.admin.audit_trail import operator
+
+    return operator()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from jobqueue.schedule.schedule_rules import Rule
     from jobqueue.schedule.schedules_table import Run, Schedule
 
+_FIELDS = (
+    "name", "when", "timezone", "state", "kind", "last_tick_at", "next_tick_at", "paused_by", "last_outcomes",
+)  # fmt: skip
+
 _SIGNS = {"completed": "ok", "enqueued": "running"}
 
 
@@ -134,18 +138,21 @@ def show_schedules(described: Sequence[Described]) -> None:
 def print_schedules(described: Sequence[Described]) -> None:
     """Print one line a schedule, for a pipe."""
     print_rows(
+        _FIELDS,
         (
-            each.schedule.name,
-            each.expression,
-            each.schedule.timezone,
-            each.state,
-            each.schedule.kind,
-            each.schedule.last_tick_at,
-            each.schedule.next_tick_at,
-            each.schedule.paused_by,
-            ",".join(run.state for run in each.runs),
-        )
-        for each in described
+            (
+                each.schedule.name,
+                each.expression,
+                each.schedule.timezone,
+                each.state,
+                each.schedule.kind,
+                each.schedule.last_tick_at,
+                each.schedule.next_tick_at,
+                each.schedule.paused_by,
+                ",".join(run.state for run in each.runs),
+            )
+            for each in described
+        ),
     )
 
 

@@ -29,9 +29,8 @@ def stats(
     100 MiB, and in larger ones that have an index on completed_at (CREATE INDEX CONCURRENTLY ON publish_jobs
     (completed_at) WHERE status = 'completed'); elsewhere the rate is "-", and the workers' /metrics have it.
 
-    Piped, each queue is a line of: queue, due, delayed, processing, failed, oldest due in seconds, completed in the last
-    hour, in the last 5 minutes, in the last minute, share of failures in the last hour. With --watch and --json each look
-    is one line.
+    Piped, each queue is a line, below a line of headings, and tabs separate the values. With --watch and --json each look is
+    one line.
 
     Example: jobqueue stats --watch
     """
@@ -42,11 +41,13 @@ def stats(
     elif at_terminal() and not as_json:
         _watch_at_terminal(interval)
     else:
+        headings = True
         for each in _looks(interval):
             if isinstance(each, str):
                 note(each)
             else:
-                _print(each, as_json=as_json, indent=None)
+                _print(each, as_json=as_json, indent=None, headings=headings)
+                headings = False
 
 
 def _take(connection: Connection) -> Snapshot:
@@ -90,10 +91,10 @@ def _watch_at_terminal(interval: float) -> None:
                 live.update(drawn(snapshot, trouble=trouble), refresh=True)
 
 
-def _print(snapshot: Snapshot, *, as_json: bool, indent: int | None = 2) -> None:
+def _print(snapshot: Snapshot, *, as_json: bool, indent: int | None = 2, headings: bool = True) -> None:
     from jobqueue.cli.stats_view import document, show
 
     if as_json:
         print_json(document(snapshot), indent=indent)
     else:
-        show(snapshot)
+        show(snapshot, headings=headings)

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     from jobqueue.admin.inspector import Throughput, WorkerRow
     from jobqueue.admin.queue_snapshot import QueueStats, Snapshot
 
+_FIELDS = (
+    "queue", "due", "delayed", "processing", "failed", "oldest_due_seconds", "completed_last_hour", "completed_last_5_minutes",
+    "completed_last_minute", "failure_share_last_hour",
+)  # fmt: skip
+
 _COUNTED = ("due", "delayed", "processing", "failed", "failed_last_hour")
 
 
-def show(snapshot: Snapshot) -> None:
-    """Print tables on a terminal, otherwise one line a queue."""
+def show(snapshot: Snapshot, *, headings: bool = True) -> None:
+    """Print tables on a terminal, otherwise one line a queue, below the headings."""
     if not at_terminal():
-        print_rows(_line(queue) for queue in snapshot.queues)
+        print_rows(_FIELDS if headings else (), (_line(queue) for queue in snapshot.queues))
         return
     draw(_queues(snapshot))
     typer.echo()

@@ -9,7 +9,19 @@ import typer
 
 from jobqueue.cli.command_database import open_database
 from jobqueue.cli.command_failures import failed, misused
-from jobqueue.cli.console import Json, at_terminal, draw, duration, jobs_of, note, print_json, print_rows, span, table
+from jobqueue.cli.console import (
+    Json,
+    at_terminal,
+    draw,
+    duration,
+    jobs_of,
+    note,
+    print_json,
+    print_rows,
+    say,
+    span,
+    table,
+)
 from jobqueue.cli.jobs_selection import DryRun, Yes, must_not_ask
 from jobqueue.observe.printable_text import printable
 
@@ -22,6 +34,11 @@ app = typer.Typer(no_args_is_help=True, help="Look at webhooks, switch them on a
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="The webhooks, by id.")]
 
+_FIELDS = (
+    "id", "app_id", "url", "events", "active", "consecutive_failures", "total_deliveries", "total_failures", "last_success_at",
+    "last_failure_at", "disabled_reason",
+)  # fmt: skip
+
 _REPLAYABLE = ("failed", "cancelled", "completed")
 
 
@@ -32,8 +49,7 @@ def list_webhooks(
 ) -> None:
     """List webhooks: the disabled and the failing ones first. URLs are shown without their query.
 
-    Piped, each line holds between tabs: id, app_id, url, events, active, consecutive_failures, total_deliveries, total_failures,
-    last_success_at, last_failure_at, disabled_reason.
+    Piped, a line of headings comes first, and tabs separate the values.
 
     Example: jobqueue webhooks list --disabled
     """
@@ -45,12 +61,13 @@ def list_webhooks(
         print_json({"schema": "jobqueue.webhooks/1", "webhooks": [each.document() for each in found]})
     elif not at_terminal():
         print_rows(
-            (
+            _FIELDS,
+            ((
                 each.id, each.app_id, each.url, ",".join(each.events), "yes" if each.active else "no",
                 each.consecutive_failures, each.total_deliveries, each.total_failures, each.last_success_at,
                 each.last_failure_at, each.disabled_reason,
             )
-            for each in found
+            for each in found),
         )  # fmt: skip
     elif found:
         _show(found)
@@ -66,19 +83,20 @@ def enable(ids: Ids, as_json: Json = False) -> None:
 
     Example: jobqueue webhooks enable 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11
     """
+    from jobqueue.admin.audit_trail import audited
     from jobqueue.webhooks.webhook_admin import WebhookAdmin
 
     with open_database() as connection:
         endpoints = WebhookAdmin(connection)
         known = _find(endpoints, ids)
-        enabled = endpoints.enable([each.id for each in known])
+        with audited(connection, "enable", "app_webhooks", {"ids": [each.id for each in known]}) as entry:
+            enabled = endpoints.enable([each.id for each in known])
+            entry.count(len(enabled))
     if as_json:
         print_json({"schema": "jobqueue.webhooks.enable/1", "enabled": sorted(enabled)})
     else:
         for each in known:
-            typer.echo(
-                f"{each.id} {'is enabled' if each.id in enabled else 'was enabled already'}: {printable(each.url)}"
-            )
+            say(f"{each.id} {'is enabled' if each.id in enabled else 'was enabled already'}: {each.url}")
 
 
 @app.command()
@@ -102,6 +120,7 @@ def replay(
 
     Example: jobqueue webhooks replay 0b3f6f0e-5a0c-4a47-9a0e-0d7d7c3a8f11 --since 2d --dry-run
     """
+    from jobqueue.admin.audit_trail import audited
     from jobqueue.webhooks.webhook_admin import WebhookAdmin
 
     states = tuple(status or ("failed", "cancelled"))
@@ -123,7 +142,10 @@ def replay(
         total = sum(counts.values())
         if not yes and total and not typer.confirm(f"Send {jobs_of(total, 'webhook_deliveries')} again?", err=True):
             raise failed("nothing was changed")
-        done = {each.id: endpoints.replay(each.id, states, moment) for each in known}
+        done = {}
+        for each in known:
+            with audited(connection, "replay", each.id, {"states": states, "since": moment}) as entry:
+                done[each.id] = endpoints.replay(each.id, states, moment, on_progress=entry.count)
     _report(done, "sends again", as_json=as_json, dry_run=False)
 
 
@@ -132,7 +154,7 @@ def _report(numbers: dict[str, int], verb: str, *, as_json: bool, dry_run: bool)
         print_json({"schema": "jobqueue.webhooks.replay/1", "dry_run": dry_run, "deliveries": numbers})
         return
     for id_, number in numbers.items():
-        typer.echo(f"{id_} {verb} {number:,} {'delivery' if number == 1 else 'deliveries'}")
+        say(f"{id_} {verb} {number:,} {'delivery' if number == 1 else 'deliveries'}")
 
 
 def _find(endpoints: WebhookAdmin, ids: Sequence[str]) -> list[ListedWebhook]:

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from jobqueue.cli.name_completion import queue_names
+
 
 def worker(
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="Serve only this queue; may be given more than once. All that are configured otherwise."),
+        typer.Option(
+            help="Serve only this queue; may be given more than once. All that are configured otherwise.",
+            autocompletion=queue_names,
+        ),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Jobs in flight, all queues together, instead of CONCURRENCY.")

@@ -12,10 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 from uuid import UUID
 
 import urllib3
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from jobqueue.demo.result_table import size
+from jobqueue.demo.result_table import shown, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,11 +101,11 @@ def build(
 
 def show(artifact: DemoArtifact, console: Console) -> None:
     """Print what became of it."""
-    said = [f"[bold]Download all:[/] {escape(artifact.filename)}"]
+    said = [f"[bold]Download all:[/] {shown(artifact.filename)}"]
     if artifact.url is not None:
         said[0] += f", {artifact.files} files, {size(artifact.size)}, built in {artifact.seconds:.1f} s"
-    said += [f"  left out: {escape(item.name)}: {escape(item.reason)}" for item in artifact.left_out]
-    said.append(f"  [red]{escape(artifact.problem)}[/]" if artifact.problem else f"  [green]{VERIFIED}[/]")
+    said += [f"  left out: {shown(item.name)}: {shown(item.reason)}" for item in artifact.left_out]
+    said.append(f"  [red]{shown(artifact.problem)}[/]" if artifact.problem else f"  [green]{VERIFIED}[/]")
     console.print()
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)

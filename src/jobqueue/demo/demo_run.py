@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import psycopg
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jobqueue.database_session import connect
@@ -23,7 +22,7 @@ from jobqueue.demo.demo_worker import WorkerError, WorkerProcess, migrate
 from jobqueue.demo.leash import ServerError
 from jobqueue.demo.object_store import rclone
 from jobqueue.demo.result_page import ResultPage
-from jobqueue.demo.result_table import summary, tables
+from jobqueue.demo.result_table import shown, summary, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +48,7 @@ def run_demo(folder: Path | None, *, exit_after: bool, console: Console) -> int:
     found = None if folder is None else demo_sources.collect(folder)
     problem = _missing_packages() or (f"there are no pictures in {folder}" if found == [] else None)
     if problem is not None:
-        console.print(f"[bold red]jobqueue demo:[/] {escape(problem)}", highlight=False)
+        console.print(f"[bold red]jobqueue demo:[/] {shown(problem)}", highlight=False)
         return 2
     try:
         with stopping_in_order():
@@ -58,7 +57,7 @@ def run_demo(folder: Path | None, *, exit_after: bool, console: Console) -> int:
         console.print("Stopped.")
         return 130
     except (ServerError, WorkerError, psycopg.OperationalError) as error:
-        console.print(f"[bold red]The demo did not work:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]The demo did not work:[/] {shown(str(error))}", highlight=False, soft_wrap=True)
         return 1
 
 

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobqueue.demo.demo_results import STAGES, Result, ShownVariant
+from jobqueue.observe.printable_text import printable
 
 _WIDE = 128  # columns that the table with stage times needs
 
@@ -33,14 +34,19 @@ def tables(results: list[Result], width: int) -> list[Table]:
     published = [result for result in results if result.published]
     failed = [result for result in results if not result.published]
     wide = width >= _WIDE
-    shown = []
+    made = []
     if published:
-        shown.append(_published(published, with_stages=wide))
+        made.append(_published(published, with_stages=wide))
         if not wide:
-            shown.append(_stages(published))
+            made.append(_stages(published))
     if failed:
-        shown.append(_failed(failed))
-    return shown
+        made.append(_failed(failed))
+    return made
+
+
+def shown(text: str) -> str:
+    """Give text from elsewhere as rich's markup: nothing in it is obeyed, by rich or by the terminal."""
+    return escape(printable(text))
 
 
 def summary(results: list[Result], seconds: float) -> str:
@@ -60,7 +66,7 @@ def _table(title: str, style: str = "bold") -> Table:
 
 
 def _file(result: Result) -> str:
-    return f"{escape(result.source.key)}\n[dim]{escape(result.source.about)}[/]"
+    return f"{shown(result.source.key)}\n[dim]{shown(result.source.about)}[/]"
 
 
 def _variant(variant: ShownVariant | None) -> str:
@@ -93,7 +99,7 @@ def _stages(results: list[Result]) -> Table:
     for title in (*STAGES, "all"):
         table.add_column(title, justify="right", no_wrap=True, min_width=max(len(title), 4))
     for result in results:
-        table.add_row(escape(result.source.key), *_times(result))
+        table.add_row(shown(result.source.key), *_times(result))
     return table
 
 
@@ -103,5 +109,5 @@ def _failed(results: list[Result]) -> Table:
     table.add_column("why", overflow="fold", ratio=3)
     for result in results:
         expected = "\n[dim]as it should: made to fail[/]" if result.source.must_fail else ""
-        table.add_row(_file(result), f"{escape(result.error or '')}{expected}")
+        table.add_row(_file(result), f"{shown(result.error or '')}{expected}")
     return table

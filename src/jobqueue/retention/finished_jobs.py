@@ -1,4 +1,4 @@
-"""The kind `job-retention`: deletes finished jobs, attempts and the records of ticks when they are old."""
+"""The kind `job-retention`: deletes finished jobs, attempts, the audit and the records of ticks when they are old."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ DELETE FROM jobqueue.attempts WHERE ctid = ANY (ARRAY(
     LIMIT %(limit)s))"""
 
 
+_PRUNE_AUDIT: Final = """
+DELETE FROM jobqueue.audit WHERE ctid = ANY (ARRAY(
+    SELECT a.ctid FROM jobqueue.audit AS a
+    WHERE a.at < now() - %(age)s::interval
+    ORDER BY a.at
+    LIMIT %(limit)s))"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Published(Selection):
     """Jobs of `publish_jobs` without those that failed or were cancelled with objects in the store: such a job alone says where
@@ -57,7 +65,8 @@ class _Published(Selection):
 
 
 class FinishedJobs:
-    """Deletes finished jobs that are older than `days` from every adopted queue, and attempts and records of ticks as old as that.
+    """Deletes finished jobs that are older than `days` from every adopted queue, and attempts, entries of the audit and records of
+    ticks as old as that.
 
     The payload may hold `keep`, queues whose jobs are left alone, and `states`, by default completed, cancelled and failed.
     """
@@ -91,6 +100,7 @@ class FinishedJobs:
         with context.stage("prune"):
             log.info("ticks_pruned", ticks=self._prune(context, _PRUNE_TICKS))
             log.info("attempts_pruned", attempts=self._prune(context, _PRUNE_ATTEMPTS))
+            log.info("audit_pruned", entries=self._prune(context, _PRUNE_AUDIT))
 
     def _prune(self, context: Context, statement: str) -> int:
         total = 0
