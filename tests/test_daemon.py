@@ -530,7 +530,8 @@ def test_a_table_of_a_hosts_own_is_told_how_it_gets_a_handler() -> None:
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("--queue invoices: this program has no handler for it; ")
-    assert "Queue('invoices', handler)" in line
+    assert "@app.queue('invoices')" in line
+    assert "--app MODULE:APP" in line
     assert "docs/how-to/adopt-a-table.md" in line
 
 

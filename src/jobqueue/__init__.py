@@ -1,3 +1,49 @@
-"""Your Postgres table is the queue: a worker daemon for media publishing and delivery."""
+"""Your Postgres table is the queue: a worker daemon for media publishing and delivery, and for a host's own tables.
 
-__version__ = "0.1.0"
+A host's Python program needs these names and no others:
+
+    app = jobqueue.App()
+
+    @app.queue("invoices", concurrency=4)
+    def send(invoice: Invoice, context: jobqueue.Context) -> None: ...
+
+`jobqueue worker --app billing.jobs:app` works on them. What a name stands for is imported when the name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from jobqueue.version import __version__
+
+if TYPE_CHECKING:
+    from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
+    from jobqueue.hosting.host_app import App
+    from jobqueue.kernel.job import Job
+    from jobqueue.kernel.running.context import Context
+
+__all__ = ["App", "Cancelled", "Context", "Job", "Permanent", "Retry", "Snooze", "__version__"]
+
+_WHERE = {
+    "App": "jobqueue.hosting.host_app",
+    "Cancelled": "jobqueue.errors",
+    "Context": "jobqueue.kernel.running.context",
+    "Job": "jobqueue.kernel.job",
+    "Permanent": "jobqueue.errors",
+    "Retry": "jobqueue.errors",
+    "Snooze": "jobqueue.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what `name` stands for. Raises AttributeError when it stands for nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'jobqueue' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,6 +18,7 @@ from jobqueue.artifacts.cron_run import ArtifactRuns
 from jobqueue.database_absence import absence, refusal
 from jobqueue.database_session import connect
 from jobqueue.errors import ConfigurationError
+from jobqueue.hosting.host_app import App, join
 from jobqueue.kernel import Worker, WorkerOptions
 from jobqueue.kernel.database.link import LOST
 from jobqueue.observe.logging import configure_logging, get_logger, log_uncaught_exceptions
@@ -59,10 +60,20 @@ WHERE wait_event = 'SyncRep' AND usename = session_user AND datname = current_da
 
 
 class Daemon:
-    """`jobqueue worker`: works on `queues`, or on all that are configured when it is empty, until it is told to stop."""
+    """`jobqueue worker`: works on `queues`, or on all that are configured when it is empty, until it is told to stop.
 
-    def __init__(self, settings: Settings, queues: Sequence[str] = (), *, concurrency: int | None = None) -> None:
-        """Raises ConfigurationError when a queue is unknown or its variables are missing."""
+    With `apps` of a host's program all that are configured are theirs, and `jobs`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        queues: Sequence[str] = (),
+        *,
+        concurrency: int | None = None,
+        apps: Sequence[App] = (),
+    ) -> None:
+        """Raises ConfigurationError when a queue is unknown, its variables are missing, or something in an app is wrong."""
         self._metrics = Metrics()
         self._scheduler = Scheduler(settings, self._metrics, concurrency=concurrency or settings.concurrency)
         redactor = Redactor([*settings.secrets(), *self._scheduler.secrets()])
@@ -70,6 +81,7 @@ class Daemon:
         log_uncaught_exceptions()
         self._settings = settings
         self._services = Services(settings, self._metrics, concurrency or settings.concurrency, self._scheduler.kinds)
+        own = join(apps, self._scheduler.kinds) if apps else None
         options = WorkerOptions(
             settings.conninfo,
             settings.direct_conninfo,
@@ -78,7 +90,9 @@ class Daemon:
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.worker_poll_interval / 1000,
         )
-        self._worker = Worker(options, self._services.queues(queues), metrics=self._metrics, redact=redactor.redact)
+        self._worker = Worker(
+            options, self._services.queues(queues, own), metrics=self._metrics, redact=redactor.redact
+        )
         artifacts = self._services.artifacts
         self._artifact_runs = (
             None

@@ -159,22 +159,29 @@ class Services:
         """The queue of artifacts, whether or not this process's worker serves it; None without media."""
         return None if self._media is None else self._media.artifacts
 
-    def queues(self, wanted: Sequence[str] = ()) -> list[Queue]:
-        """The queues named in `wanted`, all of them when it is empty.
+    def queues(self, wanted: Sequence[str] = (), own: Sequence[Queue] | None = None) -> list[Queue]:
+        """The queues named in `wanted`; all of them when it is empty. `own` are those of the host's program, None without one:
+        with it, all means those and `jobs`, which has the program's kinds.
 
-        Raises ConfigurationError for a name that this program has no handler for, and when media's variables are missing for
-        one that needs them. It does so for all of them together too: if a worker left publishing out without a word, customers
+        Raises ConfigurationError for a name that nobody has a handler for here, and when media's variables are missing for
+        one that needs them. It does so for all of ours together too: if a worker left publishing out without a word, customers
         would be the first to notice.
         """
-        if unknown := [name for name in wanted if name not in _SERVED]:
-            raise ConfigurationError([_without_handler(name) for name in unknown])
-        if self._media is None and not (wanted and set(wanted) <= {JOBS, WEBHOOKS}):
+        theirs = [queue.name for queue in own or ()]
+        known_names = [*theirs, *(name for name in _SERVED if name not in theirs)]
+        if unknown := [name for name in wanted if name not in known_names]:
+            raise ConfigurationError([_without_handler(name, known_names) for name in unknown])
+        if not wanted and own is not None:
+            wanted = (*theirs, JOBS)
+        if self._media is None and not (wanted and set(wanted) <= {JOBS, WEBHOOKS, *theirs}):
             self._settings.require_media()
-        known = [
+        ours = [
             *(self._media.queues() if self._media is not None else ()),
             self._webhooks.queue(),
             self._kinds.queue(),
         ]
+        # A program that has a handler of its own for one of our tables has it done by that.
+        known = [*(own or ()), *(queue for queue in ours if queue.name not in theirs)]
         return [queue for queue in known if not wanted or queue.name in wanted]
 
     def close(self) -> None:
@@ -184,12 +191,12 @@ class Services:
             self._media.close()
 
 
-def _without_handler(queue: str) -> str:
-    if near := get_close_matches(queue, _SERVED, 1):
+def _without_handler(queue: str, known: Sequence[str]) -> str:
+    if near := get_close_matches(queue, known, 1):
         hint = f"for example --queue {near[0]}"
     else:
         hint = (
-            "write a worker of your own, Worker(WorkerOptions(dsn), "
-            f"[Queue({queue!r}, handler)]), as docs/how-to/adopt-a-table.md shows"
+            f"give it one with @app.queue({queue!r}) and name that program with --app MODULE:APP, "
+            "as docs/how-to/adopt-a-table.md shows"
         )
-    return f"--queue {queue}: this program has no handler for it; it has handlers for {', '.join(_SERVED)}; {hint}"
+    return f"--queue {queue}: this program has no handler for it; it has handlers for {', '.join(known)}; {hint}"

@@ -140,7 +140,7 @@ def test_columns_that_the_tables_do_not_have_are_told_at_the_start(rig: Rig) -> 
     with pytest.raises(ConfigurationError) as refused:
         worker.start()
     assert refused.value.problems == [
-        "the table public.jobs of the queue jobs has no column 'paylod', 'kidn'",
+        "the table public.jobs of the queue jobs has no column 'paylod' (did you mean 'payload'?), 'kidn' (did you mean 'kind'?)",
         "the table public.gone of the queue gone does not exist any more",
     ]
     assert not worker.started

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from jobqueue import __version__
 from jobqueue.cli import jobs, schedules, webhooks
 from jobqueue.cli.artifact import artifact
 from jobqueue.cli.command_failures import explain
@@ -25,6 +24,7 @@ from jobqueue.cli.publish import publish
 from jobqueue.cli.roles import roles
 from jobqueue.cli.stats import stats
 from jobqueue.cli.worker import worker
+from jobqueue.version import __version__
 
 _INTERRUPTED = 130
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -44,7 +44,8 @@ class Queue:
     `name` is what adopt() returned. `columns` are the table's own columns that the handler reads from `job.columns`.
     `limit` bounds this queue's jobs in flight in this process, below the worker's concurrency. `backoff` gives the seconds
     before a failed job's next attempt. `keep_attempts` says which attempts are kept in `jobqueue.attempts`: "failed" means those
-    that did not complete.
+    that did not complete. `check_types` is given the types of the table's columns by name, as PostgreSQL calls them (`int4`,
+    `_text`), before the worker starts, and says in sentences which of them its handler cannot use.
 
     `global_concurrency` bounds the queue's leased jobs, and `rate` how fast they start, over all processes; of what living
     processes state the strictest holds. A handler that takes longer than `timeout` seconds has failed the attempt, or with
@@ -70,6 +71,7 @@ class Queue:
     on_timeout: Literal["retry", "permanent"] = "retry"
     retries: int | None = None
     permanent: tuple[type[BaseException], ...] = ()
+    check_types: Callable[[Mapping[str, str]], list[str]] | None = None
 
     def __post_init__(self) -> None:
         problems = []

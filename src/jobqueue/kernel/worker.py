@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from tenacity import Retrying, retry_if_exception
 
-from jobqueue import __version__
 from jobqueue.backoff import RECONNECT
 from jobqueue.database_absence import refusal
 from jobqueue.errors import ConfigurationError
@@ -34,8 +33,10 @@ from jobqueue.kernel.running.context import Context
 from jobqueue.kernel.running.runner import Runner
 from jobqueue.kernel.running.thread_pool import Pool
 from jobqueue.kernel.running.transactions import Transactions
+from jobqueue.kernel.table_check import find_unmet
 from jobqueue.observe.logging import get_logger
 from jobqueue.observe.metrics import Metrics
+from jobqueue.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,8 +102,9 @@ class Worker:
     def start(self) -> None:
         """Start all loops. Waits for the database while it is away.
 
-        Raises UnknownQueue when a queue's table was never adopted, ConfigurationError when it has no such columns as the queue
-        names, or would show its jobs to no role like ours, psycopg.Error when the database refuses us or `hurry()` ended the wait.
+        Raises ConfigurationError when a queue's table was never adopted (UnknownQueue where that is all), lacks columns that the
+        queue names, or would show its jobs to no role like ours, psycopg.Error when the database refuses us or `hurry()` ended
+        the wait.
         """
         with watched(self._link("start")) as link:
             self._stores = self._open_stores(link)
@@ -238,28 +240,24 @@ class Worker:
 
     def _open_stores(self, link: Link) -> dict[str, Store]:
         stores: dict[str, Store] = {}
-        problems: list[str] = []
+        refused: list[ConfigurationError] = []
         for queue in self._queues:
-            description = self._persist(describe, link, queue.name)
-            found = self._persist(list_columns, link, description)
-            if not found:
-                problems.append(f"the table {description.table} of the queue {queue.name} does not exist any more")
-            elif missing := [repr(column) for column in queue.columns if column not in found]:
-                problems.append(
-                    f"the table {description.table} of the queue {queue.name} has no column {', '.join(missing)}"
-                )
-            elif role := self._persist(hidden_from, link, description):
-                # Nothing would fail: there would be no jobs.
-                problems.append(
-                    f"the table {description.table} of the queue {queue.name} has row-level security, and no policy shows its jobs to "
-                    f"the role {role}: `jobqueue migrate` makes one for jobqueue_worker"
-                )
+            try:
+                description = self._persist(describe, link, queue.name)
+                found = self._persist(list_columns, link, description)
+                hidden = self._persist(hidden_from, link, description) if found else None
+                if unmet := find_unmet(queue, description, found, hidden):
+                    raise ConfigurationError(unmet)
+            except ConfigurationError as error:
+                refused.append(error)
             else:
                 stores[queue.name] = Store(
                     description, queue.columns, keep_attempts=queue.keep_attempts, worker=self.name
                 )
-        if problems:
-            raise ConfigurationError(problems)
+        if len(refused) == 1:
+            raise refused[0]
+        if refused:
+            raise ConfigurationError([problem for error in refused for problem in error.problems])
         return stores
 
     def _persist(self, ask: Callable[[Link, Subject], Answer], link: Link, subject: Subject) -> Answer:

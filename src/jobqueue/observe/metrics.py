@@ -23,8 +23,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from jobqueue import __version__
 from jobqueue.observe.former_names import WithFormerNames
+from jobqueue.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from urllib3.exceptions import HTTPError
 
-from jobqueue import __version__
 from jobqueue.errors import JobError, Permanent, Retry, Snooze
 from jobqueue.kernel import Backoff
 from jobqueue.net.http_pool import describe, host_of, pool, replacing_stale, retry_after, while_waiting
@@ -23,6 +22,7 @@ from jobqueue.observe.logging import get_logger
 from jobqueue.schedule import target_breaker
 from jobqueue.schedule.backend_settings import BackendSettings, read_settings
 from jobqueue.schedule.targets import BACKEND, Target
+from jobqueue.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.routing import Route
 
-from jobqueue import __version__
+from jobqueue.version import __version__
 from jobqueue.web.exchange import answer
 
 if TYPE_CHECKING:

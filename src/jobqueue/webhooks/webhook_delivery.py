@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from jobqueue import __version__
 from jobqueue.backoff import Backoff
 from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
 from jobqueue.kernel import Chore, Queue
 from jobqueue.observe.logging import get_logger
+from jobqueue.version import __version__
 from jobqueue.webhooks import delivery_records
 from jobqueue.webhooks.delivery_records import PUT_OFF, Attempt
 from jobqueue.webhooks.fairness import FairShare, PutOff

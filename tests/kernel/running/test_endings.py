@@ -246,7 +246,7 @@ def end_of(how: str, times: int = 9) -> Callable[[psycopg.Cursor[Any]], None]:
 
 
 def in_transaction(effects: Callable[[psycopg.Cursor[Any]], object]) -> Callable[[Job, Context], None]:
-    return lambda _, context: context.commit(effects)  # type: ignore[arg-type]
+    return lambda _, context: context.commit(effects)
 
 
 def killed_once() -> Callable[[Job, Context], None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors
 
+from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.lease_pairs import attempt_rows, lease_pairs
 from jobqueue.kernel.database.rows import Depth, Rescued, Survey
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
@@ -37,7 +38,7 @@ _SINGLY_FOR = 5.0
 _CUT_OFF = ("08", "57", "58", "XX")
 
 
-class UnknownQueue(LookupError):
+class UnknownQueue(ConfigurationError, LookupError):
     """No table was adopted under this name."""
 
 
@@ -45,15 +46,17 @@ def describe(link: Link, name: str) -> Description:
     """The queue's table and words. Raises UnknownQueue when nothing was adopted under `name`."""
     rows = link.fetch(statement("describe_queue"), {"name": name})
     if not rows:
-        raise UnknownQueue(
-            f"there is no queue {name!r}: run `jobqueue migrate`, or SELECT jobqueue.adopt('schema.table')"
-        )
+        tables = link.fetch(statement("find_tables"), {"name": name})
+        hint = "run `jobqueue migrate`, or SELECT jobqueue.adopt('schema.table')"
+        if tables:
+            hint = f"the table {tables[0][0]} was not adopted; SELECT jobqueue.adopt('{tables[0][0]}')"
+        raise UnknownQueue([f"there is no queue {name!r}: {hint}"])
     return Description(name, *rows[0])
 
 
-def list_columns(link: Link, description: Description) -> set[str]:
-    """The names of the columns of the queue's table, the system's own included; none when the table is gone."""
-    return {name for (name,) in link.fetch(statement("list_columns"), {"table": description.table})}
+def list_columns(link: Link, description: Description) -> dict[str, str]:
+    """The types of the columns of the queue's table by name, the system's own included; none when the table is gone."""
+    return dict(link.fetch(statement("list_columns"), {"table": description.table}))
 
 
 def hidden_from(link: Link, description: Description) -> str | None:

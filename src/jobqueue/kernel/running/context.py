@@ -150,7 +150,7 @@ class Context:
         self._transact(select)
         return found
 
-    def write(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
+    def write(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> None:
         """Run `effects` in a transaction that commits only while this holder has the job, and once; the job goes on.
 
         `effects` is called again when a transaction was lost and did not happen, so it must change nothing but the database.
@@ -183,7 +183,7 @@ class Context:
 
         self._transact(fenced)
 
-    def commit(self, effects: Callable[[psycopg.Cursor[Any]], None]) -> None:
+    def commit(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> None:
         """Run `effects` and complete the job in one transaction: both happen, exactly once, or neither.
 
         `effects` may be called again, as by `write`. The handler must return after this. Raises LeaseLost or Interrupted as
