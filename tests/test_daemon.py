@@ -542,7 +542,7 @@ def test_a_column_that_a_queues_table_lacks_is_told_in_a_line(database: str) -> 
         done = run_worker({"DATABASE_URL": database, "PORT": "0"}, "--queue", "jobs", *arguments)
         assert (done.returncode, done.stderr) == (
             2,
-            "the table public.jobs of the queue jobs has no column 'tick_slot'\n",
+            "the table public.jobs of the queue jobs has no column 'tick_slot' (did you mean 'tick_at'?)\n",
         )
 
 
