@@ -83,13 +83,14 @@ def test_the_kernels_example_leaves_other_peoples_kinds_alone(rig: Rig, capsys: 
     ]
 
 
-async def nobody_awaits(_job: Job, _context: Context) -> None: ...
+def yields(_job: Job, _context: Context) -> Iterator[int]:
+    yield 1
 
 
 def test_a_kind_refuses_what_is_no_handler() -> None:
     kinds = Kinds()
-    with pytest.raises(ConfigurationError, match="the kind report cannot use its handler: nobody_awaits is an async"):
-        kinds.register("report", nobody_awaits)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="the kind report cannot use its handler: yields is a generator"):
+        kinds.register("report", yields)  # type: ignore[arg-type]
     assert not kinds.serves("report", {})
 
 

@@ -5,19 +5,18 @@ This registry is the one switch: the process works on the kinds in it and ticks 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter
 
 from jobqueue.errors import ConfigurationError, Snooze
-from jobqueue.kernel import Context, Job, Queue
-from jobqueue.kernel.queue import unfit
+from jobqueue.kernel import Context, Handler, Job, Queue
+from jobqueue.kernel.queue import LOOP_LIMIT, AsyncHandler, is_async, unfit
 from jobqueue.observe.logging import get_logger
 from jobqueue.observe.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 log = get_logger(__name__)
 
@@ -29,7 +28,7 @@ COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_u
 UNSERVED_SECONDS: Final = 60.0
 """Seconds for which a job is put off whose kind is not served here."""
 
-KindHandler = Callable[[Job, Context], None]
+KindHandler = Handler | AsyncHandler
 """Does one job. Returning completes it; an exception decides otherwise, as for any queue."""
 
 
@@ -70,12 +69,23 @@ class Kinds:
 
     def queue(self) -> Queue:
         """The queue to give to a worker."""
-        return Queue(QUEUE, self.handle, columns=COLUMNS)
+        awaited: dict[str, Any] = {kind: handler for kind, handler in self._handlers.items() if is_async(handler)}
 
-    def handle(self, job: Job, context: Context) -> None:
+        def find_awaited(job: Job) -> AsyncHandler | None:
+            return awaited.get(str(job.columns["kind"]))
+
+        return Queue(
+            QUEUE,
+            self.handle,
+            columns=COLUMNS,
+            on_loop=find_awaited if awaited else None,
+            limit=LOOP_LIMIT if awaited else None,
+        )
+
+    def handle(self, job: Job, context: Context) -> Any:
         """Do one job. One of a kind that is not registered is put off without a charge: another process may know it.
 
-        Raises Snooze then, and else what the handler raises.
+        Raises Snooze then, and else what the handler raises; returns what it returns, which may be a verdict.
         """
         kind = str(job.columns["kind"])
         handler = self._handlers.get(kind)
@@ -85,4 +95,4 @@ class Kinds:
             raise Snooze(
                 f"no process has been found that serves the kind {kind!r}; this one does not", UNSERVED_SECONDS
             )
-        handler(job, context)
+        return handler(job, context)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobqueue import App, Context, Job
-from jobqueue.errors import Snooze
+from jobqueue.errors import Permanent, Snooze
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.kernel.helpers import Rig
 
@@ -71,6 +71,80 @@ def test_a_job_whose_handler_was_not_called_once_has_failed(rig: Rig, middleware
     app = App()
     app.around(middleware)
     app.queue("invoices")(nothing)
+    rig.insert(1, "invoices", customer="Ada")
+    run(rig, app)
+    assert rig.rows("SELECT status, retry_count, error_message FROM invoices") == [("pending", 1, said)]
+
+
+def test_async_middleware_goes_around_async_handlers_and_plain_around_the_others(rig: Rig) -> None:
+    said: list[object] = []
+    app = App()
+
+    @app.around
+    def plain(call_next: Callable[[], None], job: Job, context: Context) -> None:
+        said.append("plain")
+        call_next()
+
+    @app.around
+    async def awaited(call_next: Callable[[], Awaitable[None]], job: Job, context: Context) -> None:
+        await context.acheckpoint()
+        said.append("awaited")
+        try:
+            await call_next()
+        except Permanent as error:
+            said.append(str(error))
+            raise
+
+    @app.queue("invoices", columns=["customer"])
+    def send(job: Job, context: Context) -> None:
+        said.append(job.columns["customer"])
+
+    @app.kind("pages", permanent=(LookupError,))
+    async def pages(payload: dict[str, int], context: Context) -> object:
+        if not payload:
+            raise KeyError("pages")
+        said.append(payload)
+        return Permanent("no") if payload["pages"] > 1 else None
+
+    rig.insert(1, "invoices", customer="Ada")
+    run(rig, app)
+    assert said == ["plain", "Ada"]
+    for payload, left in {
+        '{"pages": 1}': ["awaited", {"pages": 1}],
+        '{"pages": 2}': ["awaited", {"pages": 2}, "no"],
+        '{"pages": "x"}': [
+            "awaited",
+            "the payload is no dict[str, int]: pages: Input should be a valid integer, unable to parse string as an integer",
+        ],
+        "{}": ["awaited"],
+    }.items():
+        said.clear()
+        rig.insert(kind="pages", payload=payload)
+        run(rig, app)
+        assert said == left
+    assert rig.rows("SELECT status, error_message FROM jobs ORDER BY id")[3] == ("failed", "KeyError: 'pages'")
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (0, "RuntimeError: the middleware around returned without having called call_next"),
+        (2, "RuntimeError: the middleware around called call_next twice"),
+    ],
+)
+def test_an_async_handler_is_called_once_too(rig: Rig, times: int, said: str) -> None:
+    app = App()
+
+    async def around(call_next: Callable[[], Awaitable[None]], job: Job, context: Context) -> None:
+        for _ in range(times):
+            await call_next()
+
+    around.__qualname__ = "around"
+    app.around(around)
+
+    @app.queue("invoices")
+    async def send(job: Job, context: Context) -> None: ...
+
     rig.insert(1, "invoices", customer="Ada")
     run(rig, app)
     assert rig.rows("SELECT status, retry_count, error_message FROM invoices") == [("pending", 1, said)]

@@ -9,6 +9,7 @@ import pytest
 
 from jobqueue.errors import ConfigurationError, Retry
 from jobqueue.kernel import Queue, Worker, WorkerOptions
+from jobqueue.kernel.queue import route_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,7 +22,7 @@ def nothing(*_: Any) -> None:
 
 
 async def awaited(*_: Any) -> None:
-    """Its body would never run."""
+    """Await a job."""
 
 
 def generated(*_: Any) -> Iterator[int]:
@@ -42,22 +43,17 @@ class Handlers:
         """Do a job."""
 
     async def awaited(self, *_: Any) -> None:
-        """Its body would never run."""
+        """Await a job."""
 
 
 class Awaited:
-    """An object that is called like a handler, and is none."""
+    """An object whose call is awaited."""
 
     async def __call__(self, *_: Any) -> None:
-        """Its body would never run."""
+        """Await a job."""
 
 
 UNFIT: list[tuple[Any, str]] = [
-    (awaited, "awaited is an async def"),
-    (functools.partial(functools.partial(awaited, 1), 2), "awaited is an async def"),
-    (Handlers().awaited, r"Handlers\.awaited is an async def"),
-    (Awaited(), "Awaited is an async def"),
-    (functools.partial(Awaited()), "Awaited is an async def"),
     (generated, "generated is a generator"),
     (generated_asynchronously, "generated_asynchronously is a generator"),
     (None, "NoneType, which cannot be called"),
@@ -76,12 +72,22 @@ def test_what_is_no_handler_is_refused(handler: Any, reason: str) -> None:
     "handler", [nothing, lambda *_: None, functools.partial(nothing, 1), Handlers(), Handlers().plain, print]
 )
 def test_whatever_can_be_called_in_a_thread_is_a_handler(handler: Any) -> None:
-    assert Queue("invoices", handler).handler is handler
+    queue = Queue("invoices", handler)
+    assert (queue.handler, route_of(queue)) == (handler, None)
+
+
+@pytest.mark.parametrize(
+    "handler", [awaited, functools.partial(functools.partial(awaited, 1), 2), Handlers().awaited, Awaited()]
+)
+def test_whatever_can_be_awaited_is_an_async_handler(handler: Any) -> None:
+    route = route_of(Queue("invoices", handler))
+    assert route is not None
+    assert route(None) is handler  # type: ignore[arg-type]
 
 
 def test_a_queue_tells_all_of_its_problems() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        Queue("invoices", awaited, columns="customer", limit=0)  # type: ignore[arg-type]
+        Queue("invoices", generated, columns="customer", limit=0)  # type: ignore[arg-type]
     _, columns, limit = refused.value.problems
     assert "columns=('customer',)" in columns
     assert limit == "the queue invoices has a limit of 0: at least 1 job must be able to run"

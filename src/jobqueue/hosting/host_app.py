@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from jobqueue.errors import ConfigurationError, JobError, Permanent
+from jobqueue.errors import ConfigurationError
+from jobqueue.hosting.adapters import giving, permanently
 from jobqueue.hosting.column_types import can_become, name_of
-from jobqueue.hosting.middleware import Middleware, wrap
+from jobqueue.hosting.middleware import AsyncMiddleware, Call, Middleware, wrap
 from jobqueue.hosting.signatures import read_signature
-from jobqueue.kernel import Backoff, Context, Job, Queue
+from jobqueue.kernel import Backoff, Context, Queue
 from jobqueue.kinds import QUEUE, Kinds
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from jobqueue.hosting.typed_arguments import TypedArgument
 
 HandlerT = TypeVar("HandlerT", bound=Callable[[Any, Context], object])
-MiddlewareT = TypeVar("MiddlewareT", bound=Middleware)
-
-_Call = Callable[[Job, Context], Any]
+MiddlewareT = TypeVar("MiddlewareT", bound=Middleware | AsyncMiddleware)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class App:
     def __init__(self) -> None:
         self._queues: list[_OwnQueue] = []
         self._kinds: list[_OwnKind] = []
-        self._layers: list[Middleware] = []
+        self._layers: list[Middleware | AsyncMiddleware] = []
 
     def queue(
         self,
@@ -70,7 +69,8 @@ class App:
 
         The type of the handler's first parameter says which columns are read: the fields of a dataclass or a pydantic model.
         A handler that takes a `Job` finds the columns named in `columns` in `job.columns`, as middleware does. `concurrency`
-        bounds the queue's jobs in flight in this process, below the worker's own. `backoff` gives the seconds before a failed
+        bounds the queue's jobs in flight in this process, below the worker's own. A handler that is an `async def` runs on one
+        event loop beside those, 1,000 jobs at once unless `concurrency` says another number. `backoff` gives the seconds before a failed
         job's next attempt. `keep_attempts` says which attempts are kept in `jobqueue.attempts`.
         """
         policy = {"limit": concurrency, "backoff": backoff or Backoff(), "keep_attempts": keep_attempts}
@@ -97,7 +97,10 @@ class App:
         return register
 
     def around(self, middleware: MiddlewareT) -> MiddlewareT:
-        """Have `middleware(call_next, job, context)` called around every handler of this app. The first is the outermost."""
+        """Have `middleware(call_next, job, context)` called around the handlers of this app. The first is the outermost.
+
+        One that is an `async def` goes around async handlers, and awaits `call_next()`; a plain one goes around the others.
+        """
         self._layers.append(middleware)
         return middleware
 
@@ -161,16 +164,18 @@ class App:
             raise ConfigurationError([problem])
         return Queue(
             own.name,
-            wrap(_with_row(own.handler, argument), self._layers),
+            wrap(giving(own.handler, lambda job: argument.row(job.columns)), self._layers),
             columns=(*argument.columns, *(name for name in named if name not in argument.columns)),
             check_types=_checks(own.name, argument),
             **own.policy,
         )
 
-    def _do_kind(self, own: _OwnKind) -> _Call:
+    def _do_kind(self, own: _OwnKind) -> Call:
         argument = read_signature(own.handler).argument
-        handler: _Call = own.handler if argument is None else _with_payload(own.handler, argument)
-        return _permanently(wrap(handler, self._layers), own.permanent)
+        handler: Call = own.handler
+        if argument is not None:
+            handler = giving(own.handler, lambda job: argument.read(job.columns["payload"], "payload"))
+        return permanently(wrap(handler, self._layers), own.permanent)
 
 
 def join(apps: Sequence[App], kinds: Kinds) -> list[Queue]:
@@ -197,35 +202,6 @@ def _gather(problems: list[str], make: Callable[[], Any]) -> Any:
     except ConfigurationError as error:
         problems += error.problems
         return None
-
-
-def _with_row(handler: Callable[[Any, Context], object], argument: TypedArgument) -> _Call:
-    def call(job: Job, context: Context) -> object:
-        return handler(argument.row(job.columns), context)
-
-    return call
-
-
-def _with_payload(handler: Callable[[Any, Context], object], argument: TypedArgument) -> _Call:
-    def call(job: Job, context: Context) -> object:
-        return handler(argument.read(job.columns["payload"], "payload"), context)
-
-    return call
-
-
-def _permanently(handler: _Call, classes: tuple[type[BaseException], ...]) -> _Call:
-    if not classes:
-        return handler
-
-    def call(job: Job, context: Context) -> object:
-        try:
-            return handler(job, context)
-        except JobError:
-            raise
-        except classes as error:
-            raise Permanent(f"{type(error).__name__}: {error}") from error
-
-    return call
 
 
 def _checks(queue: str, argument: TypedArgument) -> Callable[[Mapping[str, str]], list[str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.errors import JobError
 from jobqueue.kernel import Context, Job
+from jobqueue.kernel.queue import is_async
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,48 +16,92 @@ Middleware = Callable[[Callable[[], None], Job, Context], None]
 """Is called with `call_next`, the job and its context. `call_next()` calls what is further in, the handler at last, and raises
 what that raises. It must be called once: a job whose handler was not called has failed."""
 
-_Call = Callable[[Job, Context], Any]
+AsyncMiddleware = Callable[[Callable[[], Awaitable[None]], Job, Context], Awaitable[None]]
+"""The same around an async handler: both are awaited."""
+
+Call = Callable[[Job, Context], Any]
 
 
-def wrap(handler: _Call, layers: Sequence[Middleware]) -> _Call:
-    """The handler with `layers` around it, the outermost first. Without any it is the handler itself."""
-    if not layers:
+def wrap(handler: Call, layers: Sequence[Middleware | AsyncMiddleware]) -> Call:
+    """The handler with those of `layers` around it that are of its sort, the outermost first: each `async def` around async
+    handlers, each plain function around the others. Without any it is the handler itself."""
+    awaited = is_async(handler)
+    around: list[Any] = [layer for layer in layers if is_async(layer) is awaited]
+    if not around:
         return handler
-    wrapped = _raising(handler)
-    for layer in reversed(layers):
-        wrapped = _within(layer, wrapped)
+    wrapped = _raising_async(handler) if awaited else _raising(handler)
+    for layer in reversed(around):
+        wrapped = _within_async(layer, wrapped) if awaited else _within(layer, wrapped)
     return wrapped
 
 
-def _raising(handler: _Call) -> _Call:
+def _raising(handler: Call) -> Call:
     """The handler, which raises a verdict that it would return: those around it see every end in one way."""
 
     def call(job: Job, context: Context) -> None:
-        returned = handler(job, context)
-        if isinstance(returned, JobError):
-            raise returned
+        _raise_verdict(handler(job, context))
 
     return call
 
 
-def _within(layer: Middleware, inner: _Call) -> _Call:
+def _raising_async(handler: Call) -> Call:
+    async def call(job: Job, context: Context) -> None:
+        _raise_verdict(await handler(job, context))
+
+    return call
+
+
+def _raise_verdict(returned: object) -> None:
+    if isinstance(returned, JobError):
+        raise returned
+
+
+def _within(layer: Middleware, inner: Call) -> Call:
     def call(job: Job, context: Context) -> None:
-        called = False
+        once = _Once(layer)
 
         def call_next() -> None:
-            nonlocal called
-            if called:
-                raise RuntimeError(f"the middleware {name_of(layer)} called call_next twice")
-            called = True
+            once.begin()
             inner(job, context)
 
         layer(call_next, job, context)
-        if not called:
-            raise RuntimeError(f"the middleware {name_of(layer)} returned without having called call_next")
+        once.end()
 
     return call
 
 
-def name_of(layer: object) -> str:
-    """What a middleware is called in messages."""
+def _within_async(layer: AsyncMiddleware, inner: Call) -> Call:
+    async def call(job: Job, context: Context) -> None:
+        once = _Once(layer)
+
+        async def call_next() -> None:
+            once.begin()
+            await inner(job, context)
+
+        await layer(call_next, job, context)
+        once.end()
+
+    return call
+
+
+class _Once:
+    """Holds a middleware to calling what is further in once."""
+
+    __slots__ = ("_called", "_layer")
+
+    def __init__(self, layer: object) -> None:
+        self._layer = layer
+        self._called = False
+
+    def begin(self) -> None:
+        if self._called:
+            raise RuntimeError(f"the middleware {_name_of(self._layer)} called call_next twice")
+        self._called = True
+
+    def end(self) -> None:
+        if not self._called:
+            raise RuntimeError(f"the middleware {_name_of(self._layer)} returned without having called call_next")
+
+
+def _name_of(layer: object) -> str:
     return str(getattr(layer, "__qualname__", type(layer).__qualname__))

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from jobqueue.errors import ConfigurationError, Permanent
+from jobqueue.hosting.column_types import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class TypedArgument:
     """
 
     def __init__(self, form: Any) -> None:
-        self.name = getattr(form, "__name__", str(form))
+        self.name = name_of(form)
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(form)
             self.columns = _fields_of(form)

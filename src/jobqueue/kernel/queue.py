@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from jobqueue.backoff import Backoff
 from jobqueue.errors import ConfigurationError, JobError
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from jobqueue.kernel.running.context import Context
 
 Handler = Callable[["Job", "Context"], None]
+
+AsyncHandler = Callable[["Job", "Context"], Coroutine[Any, Any, None]]
+"""Is awaited on the event loop, and takes none of the worker's threads."""
+
+Route = Callable[["Job"], AsyncHandler | None]
+
+LOOP_LIMIT: Final = 1_000
+"""How many jobs of a queue that has an async handler are in flight in one process, unless the queue says another number."""
 
 # The largest number that every host's column max_retries takes.
 _MOST_RETRIES = 32_767
@@ -52,6 +60,9 @@ class Queue:
     `on_timeout="permanent"` the job. `retries` replaces the table's default of max_retries; a row that says another number
     keeps it. An exception of a class in `permanent` ends its job as Permanent does.
 
+    A handler that is an `async def` runs on one event loop, beside the worker's concurrency: up to `limit` jobs at once, 1,000
+    unless it says otherwise. `on_loop` gives the jobs that an async handler does in a queue where others need a thread.
+
     `handler` is given every job of the table. In `jobs`, the queue that many programs share, these are jobs of all kinds:
     `jobqueue.kinds.Kinds` gives handlers their own kinds there.
 
@@ -59,7 +70,7 @@ class Queue:
     """
 
     name: str
-    handler: Handler
+    handler: Handler | AsyncHandler
     columns: tuple[str, ...] = ()
     backoff: Backoff = field(default_factory=Backoff)
     limit: int | None = None
@@ -71,6 +82,7 @@ class Queue:
     on_timeout: Literal["retry", "permanent"] = "retry"
     retries: int | None = None
     permanent: tuple[type[BaseException], ...] = ()
+    on_loop: Route | None = None
     check_types: Callable[[Mapping[str, str]], list[str]] | None = None
 
     def __post_init__(self) -> None:
@@ -120,7 +132,7 @@ class Queue:
 
 
 def unfit(handler: object) -> str | None:
-    """Why `handler` cannot do jobs, or None. A handler is called in a thread; what it returns is neither awaited nor run through."""
+    """Why `handler` cannot do jobs, or None. A handler is called in a thread or awaited; what it yields nobody runs through."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     name = getattr(handler, "__qualname__", type(handler).__qualname__)
@@ -129,8 +141,19 @@ def unfit(handler: object) -> str | None:
     if isinstance(handler, type):
         return f"{name} is a class, and to make one does no job; give an instance, or a function"
     for form in (handler, handler.__call__):
-        if inspect.iscoroutinefunction(form):
-            return f"{name} is an async def, which nobody awaits here; give a plain def that calls asyncio.run"
         if inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form):
             return f"{name} is a generator (it has a yield), whose body would never run; do the work and return"
     return None
+
+
+def is_async(handler: object) -> bool:
+    """Whether `handler` is to be awaited: an `async def`, or what calls one."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+
+
+def route_of(queue: Queue) -> Route | None:
+    """What gives each of the queue's jobs its async handler, or None where none of them has one."""
+    handler = queue.handler
+    return (lambda _job: handler) if is_async(handler) else queue.on_loop  # type: ignore[return-value,unused-ignore]

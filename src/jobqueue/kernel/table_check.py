@@ -23,10 +23,8 @@ def find_unmet(queue: Queue, description: Description, found: Mapping[str, str],
         return [f"{table} has no column {', '.join(missing)}"]
     if hidden is not None:
         # Nothing would fail: there would be no jobs.
-        return [
-            f"{table} has row-level security, and no policy shows its jobs to the role {hidden}: `jobqueue migrate` makes one for "
-            "jobqueue_worker"
-        ]
+        said = f"{table} has row-level security, and no policy shows its jobs to the role {hidden}"
+        return [f"{said}: `jobqueue migrate` makes one for jobqueue_worker"]
     return queue.check_types(found) if queue.check_types is not None else []
 
 

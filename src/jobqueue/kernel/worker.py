@@ -28,8 +28,12 @@ from jobqueue.kernel.leasing.rescuer import Rescuer
 from jobqueue.kernel.listener import DirectListenLoop
 from jobqueue.kernel.loop import find_failing, find_stuck
 from jobqueue.kernel.meter import Meter
+from jobqueue.kernel.queue import route_of
 from jobqueue.kernel.running.completer import Completer
 from jobqueue.kernel.running.context import Context
+from jobqueue.kernel.running.loop_context import LoopContext
+from jobqueue.kernel.running.loop_thread import THREADS, LoopThread
+from jobqueue.kernel.running.places import Places
 from jobqueue.kernel.running.runner import Runner
 from jobqueue.kernel.running.thread_pool import Pool
 from jobqueue.kernel.running.transactions import Transactions
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
-    from jobqueue.kernel.queue import Queue
+    from jobqueue.kernel.queue import AsyncHandler, Queue
     from jobqueue.kernel.running.outcome import Outcome
     from jobqueue.kernel.worker_options import WorkerOptions
 
@@ -86,6 +90,10 @@ class Worker:
         self._runner = Runner({queue.name: queue for queue in queues}, redact)
         self._leases = Leases(options.lease_seconds)
         self._pool = Pool(options.concurrency, self._run, self._freed, self._broke)
+        routes = {queue.name: route for queue in queues if (route := route_of(queue)) is not None}
+        self._on_loop = LoopThread(self._run_on_loop, self._wake_claimer, self._broke)
+        self._places = Places(self._pool, self._on_loop, routes)
+        self._leases.on_lost = self._on_loop.cancel
         self._interrupted = threading.Event()
         self._draining = threading.Event()
         self._hurried = False
@@ -94,7 +102,10 @@ class Worker:
         self._stores: dict[str, Store] = {}
         self._loops: list[Loop] = []
         self._transactions = Transactions(
-            options.conninfo, options.concurrency, pooled=options.pooled, timeout=options.transaction_seconds
+            options.conninfo,
+            options.concurrency + (THREADS if routes else 0),
+            pooled=options.pooled,
+            timeout=options.transaction_seconds,
         )
 
     # Life
@@ -122,7 +133,7 @@ class Worker:
             self._link("complete"), self._meter, self._stores, self._leases, self._entered, self._eased
         )
         self._claimer = Claimer(
-            self._link("claim"), self._meter, sources, self._leases, self._pool, self._completer,
+            self._link("claim"), self._meter, sources, self._leases, self._places, self._completer,
             worker=self.name, poll_seconds=self._options.poll_seconds,
         )  # fmt: skip
         self._rescuer = Rescuer(
@@ -154,13 +165,14 @@ class Worker:
         Returns whether every job that had begun came to its own end. The heartbeat outlives the last of them.
         """
         self._draining.set()
-        log.info("drain_started", in_flight=self._pool.in_flight, timeout=timeout)
+        log.info("drain_started", in_flight=self._places.in_flight, timeout=timeout)
         self._claimer.close(5.0)
         self._release(self._pool.take_back())
         finished = self._wait_idle(timeout)
         if not finished:
             self._interrupted.set()
-            finished = self._pool.wait_idle(0.2 if self._hurried else _NOTICE)
+            self._places.interrupt()
+            finished = self._places.wait_idle(0.2 if self._hurried else _NOTICE)
         self._completer.flush(5.0)
         if not finished:
             abandoned = [job for jobs in self._leases.older_than(-1.0).values() for job in jobs]
@@ -175,7 +187,7 @@ class Worker:
         self._heartbeat.stop()
         self._heartbeat.join(3.0)
         self._stopped.set()
-        self._pool.close()
+        self._places.close()
         self._transactions.close()
         log.info("worker_stopped", worker=self.name, finished=finished)
         return finished
@@ -210,7 +222,9 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether nothing is due and nothing is in flight."""
-        return self._claimer.idle and not self._pool.in_flight and not self._completer.unrecorded and self._claimer.idle
+        return (
+            self._claimer.idle and not self._places.in_flight and not self._completer.unrecorded and self._claimer.idle
+        )
 
     @property
     def started(self) -> bool:
@@ -288,7 +302,7 @@ class Worker:
             "version": __version__,
             "queues": [queue.name for queue in self._queues],
             "concurrency": self._options.concurrency,
-            "in_flight": self._pool.in_flight,
+            "in_flight": self._places.in_flight,
             "draining": self.draining,
         }
 
@@ -297,6 +311,13 @@ class Worker:
             job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
         )
         self._end(job, self._runner.run(job, context))
+
+    async def _run_on_loop(self, job: LeasedJob, handler: AsyncHandler) -> None:
+        context = LoopContext(
+            job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining,
+            threads=self._on_loop.threads,
+        )  # fmt: skip
+        self._end(job, await self._runner.run_on_loop(job, handler, context))
 
     def _broke(self, job: LeasedJob, error: BaseException) -> None:
         """The job's thread ends with an error of its own. An outcome that is on its way already is the one that counts."""
@@ -309,6 +330,9 @@ class Worker:
 
     def _entered(self, queue: str) -> None:
         self._claimer.notify(queue)
+
+    def _wake_claimer(self) -> None:
+        self._claimer.wake()
 
     def _eased(self) -> None:
         self._claimer.capacity.eased()
@@ -332,7 +356,7 @@ class Worker:
 
     def _wait_idle(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        while not self._pool.wait_idle(0.1):
+        while not self._places.wait_idle(0.1):
             if time.monotonic() >= deadline or self._hurried:
                 return False
         return True
@@ -342,7 +366,7 @@ class Worker:
         while not self._stopped.wait(0.5):
             now = time.monotonic()
             self._meter.in_flight(self._claimer.capacity.in_flight)
-            self._pool.look_after()
+            self._places.look_after()
             guarded: list[Link | Transactions] = [self._transactions, *self._links]
             for connections in guarded:
                 if connections.cut_if_stuck(now):

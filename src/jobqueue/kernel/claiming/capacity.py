@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from jobqueue.kernel.running.completer import MOST_UNRECORDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from jobqueue.kernel.queue import Queue
     from jobqueue.kernel.running.completer import Completer
+    from jobqueue.kernel.running.places import Places
     from jobqueue.kernel.running.thread_pool import Pool
 
 # While there is a backlog, a claim waits this long, in seconds, for half of the slots to be free.
@@ -28,18 +29,21 @@ _SIZES = (1000, 750, 500, 350, 250, 175, 125, 100, 75, 50, 36, 25, 18, 12, 8, 6,
 class Capacity:
     """The slots of the pool, the limits of queues, and the outcomes that wait to be recorded.
 
+    `apart` has the limits of the queues whose jobs run on the event loop, and take no slot.
     `wake` wakes the claimer, and sets `woken`. The jobs' threads and the completer's tell when capacity has grown.
     """
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | Places,
         completer: Completer,
         queues: Iterable[str],
+        apart: Mapping[str, int],
         woken: threading.Event,
         wake: Callable[[], None],
     ) -> None:
         self.in_flight = dict.fromkeys(queues, 0)
+        self._apart = apart
         self._pool = pool
         self._completer = completer
         self._woken = woken
@@ -62,7 +66,9 @@ class Capacity:
         # Set first, so that an outcome recorded meanwhile still wakes us.
         self._overdue = True
         self._overdue = self._completer.unrecorded > MOST_UNRECORDED
-        return self._overdue or self._pool.free <= 0
+        return self._overdue or (
+            self._pool.free <= 0 and all(self.in_flight[queue] >= limit for queue, limit in self._apart.items())
+        )
 
     def prepare(self, *, backlog: bool) -> None:
         """Call before the claims of a turn. `backlog` says that the last claims left jobs behind: this then waits a moment for
@@ -81,9 +87,13 @@ class Capacity:
 
     def batch(self, queue: Queue) -> int:
         """How many jobs of `queue` to ask for; 0 when it has to wait."""
-        most = min(self._pool.free, self._most)
-        if queue.limit is not None:
-            most = min(most, queue.limit - self.in_flight[queue.name])
+        limit = self._apart.get(queue.name)
+        if limit is not None:
+            most = limit - self.in_flight[queue.name]
+        else:
+            most = min(self._pool.free, self._most)
+            if queue.limit is not None:
+                most = min(most, queue.limit - self.in_flight[queue.name])
         return next((size for size in _SIZES if size <= most), 0)
 
     def took(self, queue: str, jobs: int) -> None:

@@ -18,6 +18,7 @@ from jobqueue.kernel.claiming.lost_claims import LostClaims
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.database.lookback import Lookback
 from jobqueue.kernel.listener import ListenLoop
+from jobqueue.kernel.queue import LOOP_LIMIT, is_async
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from jobqueue.kernel.meter import Meter
     from jobqueue.kernel.queue import Queue
     from jobqueue.kernel.running.completer import Completer
+    from jobqueue.kernel.running.places import Places
     from jobqueue.kernel.running.thread_pool import Pool
 
 log = get_logger(__name__)
@@ -80,7 +82,7 @@ class Claimer(ListenLoop):
         meter: Meter,
         sources: list[tuple[Queue, Store]],
         leases: Leases,
-        pool: Pool,
+        pool: Pool | Places,
         completer: Completer,
         *,
         worker: str,
@@ -101,7 +103,8 @@ class Claimer(ListenLoop):
         self._claiming = threading.Lock()
         self._closed = threading.Event()
         self._token: UUID | None = None
-        self.capacity = Capacity(pool, completer, [queue.name for queue, _ in sources], self._wake, self.wake)
+        apart = {queue.name: queue.limit or LOOP_LIMIT for queue, _ in sources if is_async(queue.handler)}
+        self.capacity = Capacity(pool, completer, [queue.name for queue, _ in sources], apart, self._wake, self.wake)
 
     def notify(self, queue: str | None) -> None:
         """Jobs of `queue` (None: of any) are due. Callable from any thread."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import Interrupted, LeaseLost
 from jobqueue.kernel.leasing.presence import FENCED_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from jobqueue.kernel.job import JobId, LeasedJob
 
@@ -18,15 +18,24 @@ if TYPE_CHECKING:
 # a request under way, a transaction that is committing.
 _ACTED_ON = 0.75
 
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks at a lease whose renewal gets no answer."""
+
+LOST_LEASE: Final = "the lease was lost: somebody else has the job, or it was cancelled"
+
+STOPPING: Final = "the worker is shutting down"
+
 
 class Leases:
     """The jobs that this process holds, each with the time of its last successful renewal.
 
     All times are time.monotonic(). A lease is believed to run from the moment before the claim or renewal was sent.
+    `on_lost(job)` is called when a lease is known to be lost, in whatever thread learns of it.
     """
 
     def __init__(self, lease_seconds: float) -> None:
         self.lease_seconds = lease_seconds
+        self.on_lost: Callable[[LeasedJob], None] = lambda _job: None
         self._held: dict[tuple[str, JobId], LeasedJob] = {}
         self._changed = threading.Condition()
         self._seen_at: float | None = None
@@ -40,6 +49,7 @@ class Leases:
             earlier = self._held.get((job.queue, job.id))
             if earlier is not None:
                 earlier.lost = True
+                self.on_lost(earlier)
             self._held[job.queue, job.id] = job
 
     def drop(self, jobs: Iterable[LeasedJob]) -> None:
@@ -73,6 +83,8 @@ class Leases:
                     job.lost = True
                     lost.append(job)
             self._changed.notify_all()
+        for job in lost:
+            self.on_lost(job)
         return lost
 
     def seen(self, sent_at: float, *, present: bool) -> None:
@@ -94,14 +106,18 @@ class Leases:
         Returns the seconds that it waited. Raises LeaseLost when somebody else has the job, Interrupted when the worker is
         shutting down.
         """
-        began: float | None = None
-        while True:
-            if interrupted.is_set():
-                raise Interrupted("the worker is shutting down")
-            if job.lost:
-                raise LeaseLost("the lease was lost: somebody else has the job, or it was cancelled")
-            if self.is_fresh(job):
-                return 0.0 if began is None else time.monotonic() - began
-            began = began or time.monotonic()
+        if self.look(job, interrupted):
+            return 0.0
+        began = time.monotonic()
+        while not self.look(job, interrupted):
             with self._changed:
-                self._changed.wait(0.25)
+                self._changed.wait(LOOK_EVERY)
+        return time.monotonic() - began
+
+    def look(self, job: LeasedJob, interrupted: threading.Event) -> bool:
+        """Whether `job` may be acted on now; if not, ask again in LOOK_EVERY seconds. Raises as `guard` does."""
+        if interrupted.is_set():
+            raise Interrupted(STOPPING)
+        if job.lost:
+            raise LeaseLost(LOST_LEASE)
+        return self.is_fresh(job)

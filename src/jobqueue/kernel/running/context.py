@@ -13,10 +13,11 @@ from tenacity import Retrying, retry_if_exception
 from jobqueue.backoff import RECONNECT
 from jobqueue.errors import LeaseLost, Snooze
 from jobqueue.kernel.database.link import LOST
+from jobqueue.kernel.leasing.leases import LOST_LEASE
 from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     import psycopg
     from tenacity import RetryCallState
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from jobqueue.kernel.leasing.leases import Leases
     from jobqueue.kernel.running.transactions import Transactions
 
-
-_LOST_LEASE = "the lease was lost: somebody else has the job, or it was cancelled"
 
 # A job's own row is waited for half a second; the effects may wait for theirs.
 _WAIT_FOR_LOCKS = b"SET LOCAL lock_timeout = 0"
@@ -49,6 +48,10 @@ def _not_yet_when_locked() -> Iterator[None]:
         raise _NotYet from error
 
 
+def _not_awaited(name: str) -> RuntimeError:
+    return RuntimeError(f"only an async def handler awaits context.a{name}: this one calls context.{name}")
+
+
 def _passes(error: BaseException) -> bool:
     """Whether to try again after `error`. When the server answers and gave the work up, the attempt has failed."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
@@ -67,6 +70,9 @@ _counting = threading.Lock()
 
 class Context:
     """The handler's side of one attempt at a job. Not for use after the handler has returned.
+
+    A handler that is an `async def` awaits `acheckpoint`, `aread`, `awrite` and `acommit`, which do what those without the `a` do;
+    `effects` is a plain function there too.
 
     `without_database` counts the seconds in which `checkpoint` waited for the database, once for all threads of a handler.
     """
@@ -176,7 +182,7 @@ class Context:
             with _not_yet_when_locked():
                 held = self._store.holds(cursor, self._job)
             if not held:
-                raise LeaseLost(_LOST_LEASE)
+                raise LeaseLost(LOST_LEASE)
             cursor.execute(_WAIT_FOR_LOCKS)
             effects(cursor)
             in_doubt = CommitInDoubt(cursor.connection)
@@ -202,12 +208,28 @@ class Context:
             if not held and attempts > 1 and self._store.find_completed(cursor, self._job):
                 return
             if not held:
-                raise LeaseLost(_LOST_LEASE)
+                raise LeaseLost(LOST_LEASE)
             cursor.execute(_WAIT_FOR_LOCKS)
             effects(cursor)
 
         self._transact(fenced)
         self.committed = True
+
+    def acheckpoint(self) -> Coroutine[Any, Any, None]:
+        """`checkpoint`, awaited. Raises RuntimeError in a handler that is no `async def`."""
+        raise _not_awaited("checkpoint")
+
+    def aread(self, query: str, params: Mapping[str, Any]) -> Coroutine[Any, Any, list[tuple[Any, ...]]]:  # noqa: ARG002
+        """`read`, awaited. Raises RuntimeError in a handler that is no `async def`."""
+        raise _not_awaited("read")
+
+    def awrite(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> Coroutine[Any, Any, None]:  # noqa: ARG002
+        """`write`, awaited. Raises RuntimeError in a handler that is no `async def`."""
+        raise _not_awaited("write")
+
+    def acommit(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> Coroutine[Any, Any, None]:  # noqa: ARG002
+        """`commit`, awaited. Raises RuntimeError in a handler that is no `async def`."""
+        raise _not_awaited("commit")
 
     def _bound(self, cursor: psycopg.Cursor[Any]) -> None:
         """Have the server end this transaction when its client stands still in it for the length of a lease.

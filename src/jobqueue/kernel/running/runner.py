@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from asyncio import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobqueue.kernel.job import LeasedJob
-    from jobqueue.kernel.queue import Queue
+    from jobqueue.kernel.queue import AsyncHandler, Queue
     from jobqueue.kernel.running.context import Context
+    from jobqueue.kernel.running.loop_context import LoopContext
     from jobqueue.kernel.running.outcome import Verb
 
 log = get_logger(__name__)
@@ -55,8 +57,28 @@ class _Ending(NamedTuple):
 _COMPLETED = _Ending("complete")
 
 
+class _InHand:
+    """While a handler has `job` in hand: what is logged carries the job's fields, and what the handler changed is put back after.
+
+    Under another name its lease would be renewed forever, and with another count no attempt could be written down.
+    """
+
+    __slots__ = ("_job", "_kept")
+
+    def __init__(self, job: LeasedJob) -> None:
+        self._job = job
+        self._kept = (job.queue, job.id, job.retry_count)
+
+    def __enter__(self) -> None:
+        attach(self._job.log_fields)
+
+    def __exit__(self, *_: object) -> None:
+        detach()
+        self._job.queue, self._job.id, self._job.retry_count = self._kept
+
+
 class Runner:
-    """Runs jobs of all queues, in the caller's thread. `redact` removes secrets from error messages."""
+    """Runs jobs of all queues, in the caller's thread or on its event loop. `redact` removes secrets from error messages."""
 
     def __init__(self, queues: dict[str, Queue], redact: Callable[[str], str]) -> None:
         self._queues = queues
@@ -68,17 +90,33 @@ class Runner:
         A failure that is no verdict (Retry, and whatever else is no JobError) costs no attempt where the handler had to wait for
         the database for more than two seconds in all.
         """
-        name, id_, retry_count = job.queue, job.id, job.retry_count
-        queue = self._queues[name]
+        queue = self._queues[job.queue]
         began = time.perf_counter()
-        attach(job.log_fields)
-        try:
-            ending = self._attempt(queue, job, context)
-        finally:
-            detach()
-            # The handler had the job in hand: under another name its lease would be renewed forever, and with another count no
-            # attempt could be written down.
-            job.queue, job.id, job.retry_count = name, id_, retry_count
+        with _InHand(job):
+            try:
+                # The type says that there is nothing; a host's code may not.
+                returned: object = queue.handler(job, context)
+                if returned is not None:
+                    _raise_returned(returned)
+                ending = _COMPLETED
+            except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises is its job's end
+                ending = self._ending(queue, job, context, error)
+        return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
+
+    async def run_on_loop(self, job: LeasedJob, handler: AsyncHandler, context: LoopContext) -> Outcome:
+        """Await the handler. As `run`, and a cancellation by the worker is an end by its reason."""
+        queue = self._queues[job.queue]
+        began = time.perf_counter()
+        with _InHand(job):
+            try:
+                returned: object = await handler(job, context)  # type: ignore[func-returns-value]
+                if returned is not None:
+                    _raise_returned(returned)
+                ending = _COMPLETED
+            except CancelledError as error:
+                ending = self._ending(queue, job, context, context.why_cancelled() or error)
+            except BaseException as error:  # noqa: BLE001 - the same boundary
+                ending = self._ending(queue, job, context, error)
         return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
 
     def give_up(self, job: LeasedJob, error: BaseException) -> Outcome:
@@ -99,24 +137,18 @@ class Runner:
             message = "the error's text is withheld: it could not be searched for secrets"
         return Outcome(job, verb, message, min(max(0.0, delay), _LONGEST_DELAY), took, stages, recorded)
 
-    def _attempt(self, queue: Queue, job: LeasedJob, context: Context) -> _Ending:
+    def _ending(self, queue: Queue, job: LeasedJob, context: Context, error: BaseException) -> _Ending:
+        """What it means that the handler raised `error`."""
+        if context.committed:
+            # The effects and the outcome are in the database: a later failure cannot undo them.
+            _log_failure("handler_failed_after_commit", error)
+            return _COMPLETED
         try:
-            # The type says that there is nothing; a host's code may not.
-            returned: object = queue.handler(job, context)  # type: ignore[func-returns-value]
-            if returned is not None:
-                _raise_returned(returned)
-        except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises is its job's end
-            if context.committed:
-                # The effects and the outcome are in the database: a later failure cannot undo them.
-                _log_failure("handler_failed_after_commit", error)
-                return _COMPLETED
-            try:
-                ending = self._judge(queue, job, error)
-            except BaseException as unreadable:  # noqa: BLE001 - the same boundary
-                # What an exception says of itself is code of the handler's too.
-                ending = self._failed(queue, job, error, f" (which cannot be read: {_text(unreadable)})")
-            return _uncharged(ending, error, context.without_database)
-        return _COMPLETED
+            ending = self._judge(queue, job, error)
+        except BaseException as unreadable:  # noqa: BLE001 - the same boundary
+            # What an exception says of itself is code of the handler's too.
+            ending = self._failed(queue, job, error, f" (which cannot be read: {_text(unreadable)})")
+        return _uncharged(ending, error, context.without_database)
 
     def _judge(self, queue: Queue, job: LeasedJob, error: BaseException) -> _Ending:
         match error:
