@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from datetime import date  # noqa: TC003 - the handler's type is read while the program runs
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import jobqueue
 from jobqueue import App, Context, Job
 from jobqueue.errors import ConfigurationError, Snooze
 from jobqueue.hosting.host_app import join
+from jobqueue.kernel import Rate
 from jobqueue.kinds import Kinds, heartbeat
 
 if TYPE_CHECKING:
@@ -216,6 +217,31 @@ def test_every_problem_is_told_at_once() -> None:
         "the queue drafts takes columns as a list of names: ['customer']",
         "the kind report is registered already",
         "the kind other cannot use its handler: unable cannot be called with a job and a context: too many positional arguments",
+    ]
+
+
+def test_limits_are_read_as_people_write_them() -> None:
+    app = App()
+    app.queue(
+        "invoices",
+        rate="600/m",
+        timeout="2m",
+        on_timeout="permanent",
+        global_concurrency=3,
+        retries=4,
+        permanent=(KeyError,),
+    )(nothing)
+    app.queue("drafts", rate=Rate(1, 2.0), timeout=timedelta(seconds=90))(nothing)
+    [invoices, drafts] = app.queues()
+    assert (invoices.rate, invoices.timeout, invoices.on_timeout) == (Rate(600, 60.0), 120.0, "permanent")
+    assert (invoices.global_concurrency, invoices.retries, invoices.permanent) == (3, 4, (KeyError,))
+    assert (drafts.rate, drafts.timeout) == (Rate(1, 2.0), 90.0)
+    app.queue("wrong", rate="fast", timeout="a while")(nothing)
+    app.queue("worse", timeout=-1)(nothing)
+    assert problems_of(app) == [
+        'the queue wrong has a rate that cannot be read: the rate \'fast\' is none: write it as "10/s", "600/m", "5/h" or "100/d"',
+        'the queue wrong has a timeout that cannot be read: \'a while\' is no length of time: write it as "30s", "2m" or "1h"',
+        "the queue worse has a timeout of -1.0 s: it must be above 0, or None",
     ]
 
 

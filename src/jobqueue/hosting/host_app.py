@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, Seconds
 from jobqueue.hosting.adapters import giving, permanently
 from jobqueue.hosting.column_types import can_become, name_of
 from jobqueue.hosting.middleware import AsyncMiddleware, Call, Middleware, wrap
+from jobqueue.hosting.queue_policy import read_policy
 from jobqueue.hosting.signatures import read_signature
-from jobqueue.kernel import Backoff, Context, Queue
+from jobqueue.kernel import Backoff, Context, Queue, Rate
 from jobqueue.kinds import QUEUE, Kinds
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ class App:
         name: str,
         *,
         concurrency: int | None = None,
+        global_concurrency: int | None = None,
+        rate: str | Rate | None = None,
+        timeout: Seconds | str | None = None,
+        on_timeout: Literal["retry", "permanent"] = "retry",
+        retries: int | None = None,
         backoff: Backoff | None = None,
+        permanent: tuple[type[BaseException], ...] = (),
         columns: Sequence[str] | None = None,
         keep_attempts: Literal["all", "failed"] = "failed",
     ) -> Callable[[HandlerT], HandlerT]:
@@ -70,10 +77,23 @@ class App:
         The type of the handler's first parameter says which columns are read: the fields of a dataclass or a pydantic model.
         A handler that takes a `Job` finds the columns named in `columns` in `job.columns`, as middleware does. `concurrency`
         bounds the queue's jobs in flight in this process, below the worker's own. A handler that is an `async def` runs on one
-        event loop beside those, 1,000 jobs at once unless `concurrency` says another number. `backoff` gives the seconds before a failed
-        job's next attempt. `keep_attempts` says which attempts are kept in `jobqueue.attempts`.
+        event loop beside those, 1,000 jobs at once unless `concurrency` says another number. `global_concurrency` bounds them, and `rate`
+        ("10/s", "600/m") how fast they start, over all processes. A handler that takes longer than `timeout` (seconds, a
+        timedelta, "2m") has failed the attempt, or with `on_timeout="permanent"` the job. `retries` replaces the table's default
+        of max_retries, and `backoff` gives the seconds before a failed job's next attempt. What is raised of the classes in
+        `permanent` ends the job `failed` at once. `keep_attempts` says which attempts are kept in `jobqueue.attempts`.
         """
-        policy = {"limit": concurrency, "backoff": backoff or Backoff(), "keep_attempts": keep_attempts}
+        policy = {
+            "limit": concurrency,
+            "global_concurrency": global_concurrency,
+            "rate": rate,
+            "timeout": timeout,
+            "on_timeout": on_timeout,
+            "retries": retries,
+            "backoff": backoff or Backoff(),
+            "permanent": permanent,
+            "keep_attempts": keep_attempts,
+        }
         named = columns if columns is None or isinstance(columns, str) else tuple(columns)
 
         def register(handler: HandlerT) -> HandlerT:
@@ -153,9 +173,9 @@ class App:
             raise ConfigurationError(
                 [f"the queue {own.name} cannot use its handler: {problem}" for problem in error.problems]
             ) from error
-        named = own.columns or ()
+        named, policy = own.columns or (), read_policy(own.name, own.policy)
         if argument is None:
-            return Queue(own.name, wrap(own.handler, self._layers), columns=named, **own.policy)
+            return Queue(own.name, wrap(own.handler, self._layers), columns=named, **policy)
         if argument.columns is None:
             problem = (
                 f"the queue {own.name} cannot use its handler: it takes {argument.name}, whose fields are no columns; "
@@ -167,7 +187,7 @@ class App:
             wrap(giving(own.handler, lambda job: argument.row(job.columns)), self._layers),
             columns=(*argument.columns, *(name for name in named if name not in argument.columns)),
             check_types=_checks(own.name, argument),
-            **own.policy,
+            **policy,
         )
 
     def _do_kind(self, own: _OwnKind) -> Call:
