@@ -1,4 +1,4 @@
-"""A system in which all is well: a server with a role for the worker, an origin, a store, a CDN and a decoder of HEIC."""
+"""A system in which all is well: a server with a role for the worker, an origin, a store and a CDN."""
 
 from __future__ import annotations
 
@@ -74,13 +74,8 @@ def healthy(
     cdn: Cdn,
     object_store: ObjectStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Healthy]:
     """A system in which nothing is wrong, with a database of the test's own."""
-    decoder = tmp_path / "bin" / "heif-dec"
-    decoder.parent.mkdir()
-    decoder.touch(mode=0o755)
-    monkeypatch.setenv("PATH", f"{decoder.parent}:{os.environ['PATH']}")
     name = f"doctor_{next(_numbers)}"
     admin = server.create_database(name, template=migrated)
     environ = {
@@ -101,7 +96,7 @@ def healthy(
     }
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"GRANT CREATE ON DATABASE {name} TO {_ROLE}".encode())
-        yield Healthy(environ, connection, object_store, tmp_path, decoder, server.dsn_of(name))
+        yield Healthy(environ, connection, object_store, tmp_path, server.dsn_of(name))
     server.drop_database(name)
 
 

@@ -46,7 +46,6 @@ class Healthy:
     admin: psycopg.Connection[tuple[Any, ...]]
     store: ObjectStore
     folder: Path
-    decoder: Path
     admin_url: str
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -77,10 +75,6 @@ def broken_schedules(system: Healthy) -> None:
     path = system.folder / "schedules.toml"
     path.write_text('[schedules.nightly]\ncron = "0 3 * * *"\n')
     system.environ["SCHEDULES_FILE"] = str(path)
-
-
-def no_programs(system: Healthy) -> None:
-    system.cleanup.enter_context(patch.dict(os.environ, PATH="/nowhere"))
 
 
 def slow_clock(system: Healthy) -> None:
@@ -151,9 +145,6 @@ TABLE = {
         env(TMPDIR="/nowhere"), "disk", "failure", "/nowhere cannot take temporary files", "set TMPDIR"
     ),
     "a port that somebody has": Planted(taken_port, "port", "failure", "cannot be had", "set PORT to a free one"),
-    "no decoder of HEIC": Planted(
-        no_programs, "heic", "warning", "heif-dec is not installed", "libheif-examples"
-    ),
     "nobody at the database's address": Planted(
         unreachable("DATABASE_URL", "postgresql://app@127.0.0.1:{port}/app"),
         "database", "failure", "cannot be reached", "check the host",

@@ -44,7 +44,6 @@ CHECKS: Final = (
     Check("descriptors", machine_checks.descriptors, None),
     Check("port", machine_checks.port, "settings"),
     Check("pictures", machine_checks.pictures, "media"),
-    Check("heic", machine_checks.heic, "media"),
     Check("database", server_checks.database, "settings"),
     Check("encryption", server_checks.encryption, "database"),
     Check("version", server_checks.version, "database"),

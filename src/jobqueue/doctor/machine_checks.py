@@ -97,18 +97,6 @@ def pictures(_checkup: Checkup) -> Verdict:
     return well(f"libvips {version} reads and writes")
 
 
-def heic(_checkup: Checkup) -> Verdict:
-    """HEIC, which iPhones make, can be read."""
-    from jobqueue.media.heic import converter  # noqa: PLC0415 - libvips loads with it
-
-    if converter() is None:
-        return warn(
-            "HEIC pictures, which iPhones make, fail for good: heif-dec is not installed",
-            "install the Debian package libheif-examples (with libheif-plugin-libde265)",
-        )
-    return well("HEIC pictures can be read")
-
-
 def _is_ours(number: int) -> bool:
     manager = pool(1, read_seconds=2.0)
     with contextlib.suppress(HTTPError, ValueError, OSError):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from jobqueue.database_session import connect, refusal
+from jobqueue.database_absence import refusal
+from jobqueue.database_session import connect
 from jobqueue.doctor.checkup import Checkup, Verdict, fail, warn, well
 
 if TYPE_CHECKING:
