@@ -160,22 +160,26 @@ END $$;
 CREATE FUNCTION jobqueue.wanted_rights()
     RETURNS TABLE (role text, target regclass, kind "char", owner oid, privilege text, columns text[])
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH belonging AS (
+    -- By the catalog: to look a name up takes the right to use its schema.
+    WITH known AS (
+        SELECT c.oid, format('%s.%s', n.nspname, c.relname) AS name, format('%I.%I', n.nspname, c.relname) AS quoted
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'S')
+    ), named AS (
+        SELECT r.*, k.oid FROM jobqueue.rights AS r JOIN known AS k ON k.name = r.target
+    ), belonging AS (
         -- As archival reads the foreign keys: rows that go with what they refer to, and rows that hold it.
         SELECT f.conrelid, f.confdeltype = 'c' AND f.conrelid <> f.confrelid AS goes,
                ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)) AS keys
-        FROM pg_constraint AS f
+        FROM pg_constraint AS f JOIN known AS k ON k.oid = f.confrelid
         WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confdeltype NOT IN ('n', 'd')
-          AND f.confrelid IN (to_regclass('public.platform_events'), to_regclass('public.platform_notifications'))
-          AND NOT EXISTS (SELECT FROM jobqueue.rights AS r WHERE to_regclass(r.target) = f.conrelid)
+          AND k.name IN ('public.platform_events', 'public.platform_notifications')
+          AND f.conrelid NOT IN (SELECT n.oid FROM named AS n)
     ), placed AS (
-        SELECT r.role, to_regclass(r.target)::oid AS target, r.privilege, r.columns, r.all_but
-        FROM jobqueue.rights AS r WHERE r.target NOT IN ('adopted', 'belonging')
+        SELECT n.role, n.oid AS target, n.privilege, n.columns, n.all_but FROM named AS n
         UNION ALL
-        SELECT r.role, to_regclass(q.table_name)::oid, r.privilege, r.columns, r.all_but
-        FROM jobqueue.rights AS r CROSS JOIN jobqueue.queues AS q
-        WHERE r.target = 'adopted'
-          AND NOT EXISTS (SELECT FROM jobqueue.rights AS o WHERE to_regclass(o.target) = to_regclass(q.table_name))
+        SELECT r.role, k.oid, r.privilege, r.columns, r.all_but
+        FROM jobqueue.rights AS r CROSS JOIN jobqueue.queues AS q JOIN known AS k ON k.quoted = q.table_name
+        WHERE r.target = 'adopted' AND k.oid NOT IN (SELECT n.oid FROM named AS n)
         UNION ALL
         SELECT r.role, b.conrelid, r.privilege, CASE WHEN r.columns = '{}' THEN b.keys ELSE r.columns END, r.all_but
         FROM jobqueue.rights AS r CROSS JOIN belonging AS b
@@ -294,6 +298,11 @@ BEGIN
                                lacking.target, lacking.role, lacking.owner::regrole, lacking.statement);
         END IF;
     END LOOP;
+    -- Where it holds for the owner as well, functions that run with his rights need a policy for him.
+    PERFORM jobqueue.admit_worker(w.target)
+        FROM (SELECT DISTINCT r.target, r.owner FROM jobqueue.wanted_rights() AS r WHERE r.kind <> 'S') AS w
+        JOIN pg_class AS c ON c.oid = w.target AND c.relrowsecurity AND c.relforcerowsecurity
+        WHERE (one IS NULL OR w.target = one) AND pg_has_role(current_user, w.owner, 'USAGE');
     IF one IS NOT NULL THEN
         RETURN;
     END IF;

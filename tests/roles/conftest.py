@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -30,9 +31,22 @@ def cluster(server_folder: Path) -> Iterator[Postgres]:
 
 @pytest.fixture
 def administered(cluster: Postgres) -> Iterator[Administered]:
-    """A database that the administrator owns, with nothing in it, let in as `jobqueue roles --apply` does."""
+    """A database that the administrator owns, with nothing in it, into which the roles have been let."""
+    with _database(cluster) as administered:
+        assert administered.let_in() == []
+        yield administered
+
+
+@pytest.fixture
+def untouched(cluster: Postgres) -> Iterator[Administered]:
+    """The same, into which nobody has been let."""
+    with _database(cluster) as administered:
+        yield administered
+
+
+@contextmanager
+def _database(cluster: Postgres) -> Iterator[Administered]:
     name = f"roles_{next(_numbers)}"
-    dsn = cluster.create_database(name)
-    with Administered(dsn) as administered:
+    with Administered(cluster.create_database(name)) as administered:
         yield administered
     cluster.drop_database(name)

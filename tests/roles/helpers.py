@@ -14,14 +14,13 @@ from jobqueue.roles.database_roles import grant_roles
 
 
 class Administered:
-    """`dsn` is a superuser's, `admin` the owner's. Roles have been made; `migrate` is for the test to call."""
+    """`dsn` is a superuser's, `admin` the owner's. `let_in` makes the roles, and `migrate` is for the test to call."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.root = psycopg.connect(dsn, autocommit=True)
         self.root.execute(sql.SQL("ALTER DATABASE {} OWNER TO admin").format(sql.Identifier(self.root.info.dbname)))
         self.admin = make_conninfo(dsn, user="admin", password="p")
-        self.left = let_in(self.admin)
         self.addresses = {role: as_role(dsn, role) for role in ROLES}
         self._sessions: list[psycopg.Connection[Any]] = [self.root]
 
@@ -31,6 +30,10 @@ class Administered:
     def __exit__(self, *_: object) -> None:
         for session in self._sessions:
             session.close()
+
+    def let_in(self) -> list[str]:
+        """Make the roles, as the administrator; returns what is left for others to do."""
+        return let_in(self.admin)
 
     def migrate(self) -> list[str]:
         """Migrate as jobqueue_migrate; returns what is left for others to do."""
