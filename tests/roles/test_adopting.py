@@ -63,7 +63,7 @@ def test_a_column_that_came_later(shop: Administered) -> None:
 
 def test_a_table_of_somebody_elses(shop: Administered) -> None:
     with pytest.raises(
-        errors.InsufficientPrivilege, match="must be owner of table invoices|permission denied for schema shop"
+        errors.InsufficientPrivilege, match=r"must be owner of table invoices|permission denied for schema shop"
     ):
         shop.session("migrate").execute(b"SELECT jobqueue.adopt('shop.invoices')")
 

@@ -83,7 +83,7 @@ def _explain_database(error: psycopg.Error) -> str:
 
 def _explain_refusal(error: psycopg.Error) -> str:
     from jobqueue.database_session import connect
-    from jobqueue.roles.refusals import explain_refusal
+    from jobqueue.roles.missing_rights import explain_refusal
     from jobqueue.settings import load_settings
 
     # The connection that was refused has been closed, or waits for its transaction to end.

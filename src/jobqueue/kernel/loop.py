@@ -13,7 +13,7 @@ from jobqueue.backoff import Reconnect
 from jobqueue.database_absence import refusal
 from jobqueue.kernel.database.link import LOST, Link
 from jobqueue.observe.logging import get_logger
-from jobqueue.roles.refusals import explain_refusal
+from jobqueue.roles.missing_rights import explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.loop import Loop
 from jobqueue.observe.logging import get_logger
-from jobqueue.roles.refusals import explain_refusal
+from jobqueue.roles.missing_rights import explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permane
 from jobqueue.kernel.running.outcome import Outcome
 from jobqueue.observe.log_context import attach, detach
 from jobqueue.observe.logging import get_logger
-from jobqueue.roles.refusals import GRANTED
+from jobqueue.roles.missing_rights import GRANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
