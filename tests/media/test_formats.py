@@ -151,16 +151,6 @@ def test_a_damaged_header_is_refused_without_telling_where_the_file_lies(tmp_pat
         assert name not in str(refused.value)
 
 
-def test_a_camera_raw_file_is_not_published_as_its_preview(tmp_path: Path) -> None:
-    path = tmp_path / "photo.tif"
-    preview = Image.fromarray(pictures.gradient(64, 48))
-    preview.save(path, tiffinfo={254: 1})  # NewSubfileType: a reduced copy of another picture
-    with pytest.raises(Permanent, match="camera raw"):
-        probe(path, sniff(path), max_pixels=10_000)
-    preview.save(path)
-    assert probe(path, sniff(path), max_pixels=10_000).width == 64
-
-
 def test_only_the_allowed_loaders_open_anything() -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"/>'
     with pytest.raises(pyvips.Error):

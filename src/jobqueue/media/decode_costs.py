@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobqueue.media import loaders, picture_headers
+from jobqueue.media import loaders, picture_headers, tiff_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,9 @@ _ROWS = 220
 # Bytes that the share of the budget which is the process's own has room for.
 _SMALL = 4_000_000
 
+# What a HEIF file takes until its header is read: its bytes, a copy without metadata, and what both libraries read of it.
+_HEIF_FILE = 5
+
 # Threads' stacks, read buffers, tables; and a factor on the other estimates, for pictures differ.
 _CONSTANT, _MARGIN = 6_000_000, 1.15
 
@@ -61,8 +64,23 @@ def sample_bits(image: pyvips.Image) -> int:
 
 def header_bytes(path: Path, format_: str) -> int:
     """Upper estimate of the bytes that reading the header of the picture at `path` takes; 0 where that is next to none."""
-    takes = path.stat().st_size if format_ in {"heic", "avif"} else 0  # their reader holds the whole file
+    is_heif = format_ in {"heic", "avif"}
+    takes = _HEIF_FILE * path.stat().st_size if is_heif else _metadata(path, format_)
     return takes if takes > _SMALL else 0
+
+
+def _metadata(path: Path, format_: str) -> int:
+    """What metadata takes until the picture is encoded: it is held, and handed on from image to image."""
+    match format_:
+        case "jpeg":
+            return 3 * picture_headers.jpeg_metadata(path)
+        case "webp":
+            return 3 * picture_headers.webp_metadata(path)
+        case "tiff":
+            return 4 * tiff_layout.read_layout(path).metadata_bytes
+        case "gif" | "avif":
+            return path.stat().st_size
+    return 0
 
 
 def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: int) -> int:
@@ -89,7 +107,7 @@ def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: in
         case "png":
             in_flight = _rows(image, shrink) * row
         case "tiff":
-            whole = picture_headers.tiff_blocks(path, image.width, image.height, row)
+            whole = tiff_layout.read_layout(path).page.block_bytes(image.width, image.height, row)
             in_flight = _rows(image, shrink) * row
         case "gif":
             whole, mapped = _GIF * pixels, path.stat().st_size
@@ -99,6 +117,7 @@ def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: in
             mapped = path.stat().st_size
         case "avif":
             whole, mapped = pixels * (_AVIF_DEEP if sample > 1 else _AVIF), path.stat().st_size
+    mapped += _metadata(path, format_)
     return _sum(whole + in_flight, display, mapped, has_alpha=image.hasalpha())
 
 

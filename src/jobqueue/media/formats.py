@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.errors import Permanent
-from jobqueue.media import colour, decode_costs, heic, loaders, picture_headers, png_chunks, refusals
+from jobqueue.media import colour, decode_costs, decoder_errors, heic, loaders, png_chunks, tiff_layout, tiff_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,17 +169,12 @@ def _is_text(head: bytes) -> bool:
 def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
     """Read the header of the picture at `path`, which `sniff` said is `format_`.
 
-    Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, and when it is a
-    camera raw file in a TIFF's clothes; `Retry` when memory ran out.
+    Raises `Permanent` when the header is damaged, when the picture has more than `max_pixels` pixels, when it is a
+    camera raw file in a TIFF's clothes, and when its colours are not known; `Retry` when memory ran out.
     """
     if format_ is Format.HEIC:
         return _probe_heic(path, max_pixels)
-    if format_ is Format.TIFF and picture_headers.tiff_directory(path).is_camera_raw:
-        raise Permanent("The source is a camera raw file, not a picture that can be published.")
-    try:
-        image = loaders.load(path, format_)
-    except pyvips.Error as error:
-        raise refusals.refusal(error, format_) from None
+    image, has_alpha = _header(path, format_)
     width, height = image.width, image.height
     if 5 <= _number(image, "orientation") <= 8:
         width, height = height, width
@@ -193,12 +188,27 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
         pages=_number(image, "n-pages") or 1,
         bands=image.bands,
         bits=decode_costs.sample_bits(image),
-        has_alpha=bool(image.hasalpha()),
+        has_alpha=has_alpha,
         interlaced=bool(_number(image, "interlaced")),
         memory_bytes=decode_costs.memory_bytes(path, format_, image, DISPLAY_SIZE),
         code=_converted(code),
         foreign_profile=code is None and colour.foreign_profile(image),
     )
+
+
+def _header(path: Path, format_: Format) -> tuple[pyvips.Image, bool]:
+    """The picture as libvips opens it, and whether it has alpha."""
+    try:
+        if format_ is not Format.TIFF:
+            image = loaders.load(path, format_)
+            return image, bool(image.hasalpha())
+        layout = tiff_layout.read_layout(path)
+        if layout.is_camera_raw:
+            raise Permanent("The source is a camera raw file, not a picture that can be published.")
+        tiff_pixels.check(layout)
+        return tiff_pixels.header(path, layout), tiff_pixels.has_alpha(layout.page)
+    except pyvips.Error as error:
+        raise decoder_errors.refusal(error, format_) from None
 
 
 def _number(image: pyvips.Image, field: str) -> int:

@@ -14,7 +14,7 @@ import pi_heif
 import pyvips
 
 from jobqueue.errors import JobError, Permanent, Retry
-from jobqueue.media import colour_codes, heif_boxes, refusals
+from jobqueue.media import colour_codes, decoder_errors, heif_boxes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,4 +110,4 @@ def failure(error: Exception, kind: str = "HEIC") -> JobError:
     if isinstance(error, heif_boxes.CutShortError):
         return Permanent(f"The {kind} picture is cut short or damaged: {error}.")
     said = re.sub(r"\s+", " ", str(error)).strip()
-    return refusals.by_words([said] if said else [], kind)
+    return decoder_errors.by_words([said] if said else [], kind)

@@ -5,7 +5,6 @@ Nothing here trusts a length or an offset. A damaged header yields the cautious 
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -49,6 +48,18 @@ def _sampling(frame: bytes) -> list[Sampling]:
     return components if all(each.valid for each in components) else []
 
 
+def jpeg_metadata(path: Path) -> int:
+    """Bytes of the JPEG at `path` that are neither tables nor pixels: its application segments and comments."""
+    with path.open("rb") as file:
+        file.seek(2)
+        total = 0
+        for segment in _jpeg_segments(file):
+            if segment.marker >= 0xE0:
+                total += segment.size
+            file.seek(segment.size, 1)
+    return min(total, path.stat().st_size)
+
+
 class _Segment(NamedTuple):
     marker: int
     size: int
@@ -69,6 +80,21 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[_Segment]:
         if len(length) < 2:
             return
         yield _Segment(code[0], max(int.from_bytes(length) - 2, 0))
+
+
+def webp_metadata(path: Path) -> int:
+    """Bytes of the profile, Exif and XMP of the WebP at `path`."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        at, total = 12, 0
+        while at < size:
+            file.seek(at)
+            header = file.read(8)
+            length = int.from_bytes(header[4:], "little")
+            if header[:4] in {b"ICCP", b"EXIF", b"XMP "}:
+                total += min(length, size - at)
+            at += 8 + length + (length & 1)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +125,3 @@ def webp_traits(path: Path) -> WebpTraits:
             else:
                 file.seek(size + (size & 1), 1)
     return WebpTraits(lossless=True, alpha=True, animated=True)
-
-
-@dataclass(frozen=True, slots=True)
-class TiffDirectory:
-    """The first directory of a TIFF: its numeric tags, first value of each."""
-
-    tags: dict[int, int]
-
-    @property
-    def is_camera_raw(self) -> bool:
-        """Whether the first picture is a camera raw file's preview: a DNG version, or marked as a reduced copy."""
-        return _DNG_VERSION in self.tags or bool(self.tags.get(_NEW_SUBFILE_TYPE, 0) & 1)
-
-
-_NEW_SUBFILE_TYPE, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _DNG_VERSION = 254, 278, 322, 323, 50706
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-
-
-def tiff_directory(path: Path) -> TiffDirectory:
-    """The first directory of the TIFF or BigTIFF at `path` (TIFF 6.0 section 2). Without tags when it is unreadable."""
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        try:
-            (version,) = struct.unpack_from(order + "H", head, 2)
-            big = version == 43
-            (offset,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
-            file.seek(offset)
-            (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-            size = 20 if big else 12
-            entries = file.read(min(count, 4096) * size)
-            tags = dict(_tiff_tags(entries, order, size))
-        except (struct.error, OverflowError, OSError):
-            tags = {}
-    return TiffDirectory(tags)
-
-
-def _tiff_tags(entries: bytes, order: str, size: int) -> Iterator[tuple[int, int]]:
-    value_at = size - (8 if size == 20 else 4)
-    for at in range(0, len(entries) - size + 1, size):
-        tag, kind = struct.unpack_from(order + "HH", entries, at)
-        if kind in _TIFF_TYPES:
-            yield tag, struct.unpack_from(order + _TIFF_TYPES[kind], entries, at + value_at)[0]
-
-
-def tiff_blocks(path: Path, width: int, height: int, row_bytes: int) -> int:
-    """Bytes of a TIFF that its decoder holds at once: a row of tiles and one tile more, or one strip."""
-    tags = tiff_directory(path).tags
-    if (tile_width := tags.get(_TILE_WIDTH, 0)) and (tile_height := tags.get(_TILE_LENGTH, 0)):
-        across = -(-width // tile_width)
-        return (across + 1) * tile_width * tile_height * row_bytes // max(width, 1)
-    return min(tags.get(_ROWS_PER_STRIP, height), height) * row_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobqueue.media import colour_codes, heic, loaders
+from jobqueue.media import colour_codes, heic, loaders, tiff_layout, tiff_pixels
 from jobqueue.media.formats import DISPLAY_SIZE, Format, Probe
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def scaled_by_decoder(probe: Probe) -> bool:
 def load(path: Path, probe: Probe) -> pyvips.Image:
     """The picture at `path`, lazily but for HEIC, which is decoded here. It carries an ICC profile, or is in sRGB.
 
-    Raises `pyvips.Error`, now or when pixels are computed; for HEIC `Permanent` or `Retry`.
+    Raises `pyvips.Error`, now or when pixels are computed; for HEIC and TIFF `Permanent` or `Retry`.
     """
     match probe.format:
         case Format.HEIC:
@@ -37,8 +37,9 @@ def load(path: Path, probe: Probe) -> pyvips.Image:
             shrink = loaders.dct_shrink(probe.width, probe.height, DISPLAY_SIZE)
             image = loaders.load(path, probe.format, access="sequential", fail_on=FAIL_ON, shrink=shrink)
         case Format.TIFF:
-            # Without it libtiff refuses strips over 50 MB. The estimate that admitted the picture has counted them.
-            image = loaders.load(path, probe.format, access="sequential", fail_on=FAIL_ON, unlimited=True)
+            # Without "unlimited" libtiff refuses strips over 50 MB. The estimate that admitted the picture has counted them.
+            layout = tiff_layout.read_layout(path)
+            image = tiff_pixels.pixels(path, layout, FAIL_ON, access="sequential", unlimited=True)
         case _:
             image = loaders.load(path, probe.format, access="sequential", fail_on=FAIL_ON)
     return image if probe.code is None else _in_srgb(image, probe.code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyvips
 
-from jobqueue.media import refusals, source_pixels
+from jobqueue.media import decoder_errors, source_pixels
 from jobqueue.media.formats import DISPLAY_SIZE, Probe
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def render(
             _look(checkpoint)
             return Variants(encoded_thumb, _encode(display, "display", DISPLAY_QUALITY, DISPLAY_PRESET))
     except pyvips.Error as error:
-        raise refusals.refusal(error, probe.format) from None
+        raise decoder_errors.refusal(error, probe.format) from None
 
 
 def _decode(path: Path, probe: Probe, checkpoint: Checkpoint | None) -> pyvips.Image:

@@ -10,7 +10,7 @@ from tests.media import pictures
 from tests.media.pictures import publish
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.media.refusals import by_words, refusal
+from jobqueue.media.decoder_errors import by_words, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
