@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from tests.schedule.helpers import Rig
 
 from jobqueue import kernel
 from jobqueue.errors import ConfigurationError, Retry
 from jobqueue.kernel import Worker, WorkerOptions
-from jobqueue.kinds import Kinds, heartbeat
+from jobqueue.kinds import Kinds, heartbeat, put_off_while_away
 from jobqueue.observe.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -102,3 +103,29 @@ def test_who_serves_what() -> None:
     assert not kinds.serves("other", {})
     with pytest.raises(ValueError, match="registered already"):
         kinds.register("post", heartbeat)
+
+
+@pytest.mark.parametrize(
+    ("error", "charged"),
+    [
+        (psycopg.OperationalError("connection refused"), 0),
+        (psycopg.errors.AdminShutdown(), 0),
+        (psycopg.errors.ReadOnlySqlTransaction(), 0),
+        # The server is there, and gave the statement up.
+        (psycopg.errors.QueryCanceled(), 1),
+        (psycopg.errors.UndefinedTable(), 1),
+    ],
+)
+def test_a_job_that_loses_a_connection_of_its_own_is_put_off_uncharged(
+    rig: Rig, error: psycopg.Error, charged: int
+) -> None:
+    def fail(_job: Job, _context: Context) -> None:
+        raise error
+
+    kinds = Kinds(Metrics())
+    kinds.register("away", put_off_while_away(fail))
+    rig.rows("INSERT INTO jobs (kind) VALUES ('away') RETURNING id")
+    work(rig, kinds)
+    [job] = rig.rows("SELECT status, retry_count, run_after > now() + interval '5 s' AS later FROM jobs")
+    assert (job["status"], job["retry_count"]) == ("pending", charged)
+    assert charged or job["later"]

@@ -7,6 +7,10 @@ from typing import Final
 
 import psycopg
 
+# Codes of a connection that failed, of a server that shuts down or starts up, and of one that takes no writes (Appendix A of
+# PostgreSQL's documentation).
+_AWAY: Final = ("08", "57P", "25006")
+
 # How servers and poolers say that they know us and let us in no more.
 _REFUSALS: Final = re.compile(
     r"password authentication failed|no password supplied|SASL authentication failed|certificate authentication failed"
@@ -23,6 +27,13 @@ _NOT_YET: Final = re.compile(
 
 # What libpq says of a server that is not what target_session_attrs asks for.
 _ONLY_STANDBYS: Final = re.compile(r"session is read-only|server is in hot standby mode")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether there was no database to work with, or none that takes writes; not so when the server gave a statement up."""
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_AWAY)
 
 
 def refusal(error: BaseException) -> str | None:

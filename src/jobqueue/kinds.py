@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from prometheus_client import Counter
 
+from jobqueue.database_absence import is_away
 from jobqueue.errors import ConfigurationError, Snooze
 from jobqueue.kernel import Context, Handler, Job, Queue
 from jobqueue.kernel.queue import LOOP_LIMIT, AsyncHandler, is_async, unfit
@@ -28,6 +30,9 @@ COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_u
 UNSERVED_SECONDS: Final = 60.0
 """Seconds for which a job is put off whose kind is not served here."""
 
+# Seconds for which a job is put off that found no database.
+_AWAY_SECONDS = 10.0
+
 KindHandler = Handler | AsyncHandler
 """Does one job. Returning completes it; an exception decides otherwise, as for any queue."""
 
@@ -35,6 +40,20 @@ KindHandler = Handler | AsyncHandler
 def heartbeat(_job: Job, context: Context) -> None:
     """The handler of the kind `heartbeat`. It does nothing: that it ran shows that a tick becomes a job and the job an outcome."""
     context.checkpoint()
+
+
+def put_off_while_away(handler: Handler) -> Handler:
+    """The handler, for one that has a connection of its own: its job is put off, uncharged, when the database is away."""
+
+    def handle(job: Job, context: Context) -> None:
+        try:
+            handler(job, context)
+        except psycopg.Error as error:
+            if not is_away(error):
+                raise
+            raise Snooze(f"the database was away: {str(error).strip()}", _AWAY_SECONDS) from error
+
+    return handle
 
 
 class Kinds:

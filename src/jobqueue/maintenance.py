@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import Interrupted, Retry, Snooze
+from jobqueue.kinds import put_off_while_away
 from jobqueue.retention.archival import Archival
 from jobqueue.retention.notification_expiry import NotificationExpiry
 from jobqueue.webhooks.webhook_retries import WebhookRetries
@@ -43,9 +44,9 @@ class Maintenance:
 
     def register(self, kinds: Kinds) -> None:
         """Have jobs of these kinds done here."""
-        kinds.register("webhook-retry", self._retry)
-        kinds.register("notification-expiry", self._expire)
-        kinds.register("data-archival", self._archive)
+        kinds.register("webhook-retry", put_off_while_away(self._retry))
+        kinds.register("notification-expiry", put_off_while_away(self._expire))
+        kinds.register("data-archival", put_off_while_away(self._archive))
 
     def _retry(self, _job: Job, context: Context) -> None:
         with context.stage("promote"):

@@ -185,6 +185,7 @@ class Proxy:
 
     def __init__(self, direct: str, *, forget_after: float | None = None) -> None:
         given = conninfo_to_dict(direct)
+        self.direct = direct
         self._target = (HOST, int(given["port"] or 0))
         self._forget_after = forget_after
         self._silent = False

@@ -1,4 +1,4 @@
-"""A database that stays connected and never answers: whoever asks over HTTP is told so, and is served again when it speaks."""
+"""A database that stays connected and never answers, or takes no writes: whoever asks over HTTP is told so, and is served again when it speaks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.faults.proxy import Proxy
 from tests.schedule.helpers import Rig, entry
 from tests.support.host import migrated
+from tests.support.read_only import read_only
 
 from jobqueue import database_session
 from jobqueue.bounded_run import Unavailable
@@ -104,6 +105,21 @@ def test_maintenance(proxy: Proxy, site: Site, path: str, name: str, text: str) 
     assert (answer.status, answer.json) == (503, {"error": f"{AWAY}, or not in time"})
     assert len(loss.commands) == 1
     assert site.ask("POST", f"/api/workers/{path}", **BEARER).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/cron/nightly", BEARER),
+        ("/webhook/settings-changed", {"X_Webhook_Secret": SECRET}),
+        *((f"/api/workers/{name}", BEARER) for name in ("webhookRetry", "notificationExpiry", "dataArchival")),
+    ],
+)
+def test_one_that_takes_no_writes(proxy: Proxy, site: Site, path: str, headers: dict[str, str]) -> None:
+    with read_only(proxy.direct):
+        answer = site.ask("POST", path, b"{}", **headers)
+        assert (answer.status, answer.json) == (503, {"error": "The database takes no writes"})
+    assert site.ask("POST", path, b"{}", **headers).status == 200
 
 
 @pytest.mark.parametrize("text", [OPENED, LIMITED])

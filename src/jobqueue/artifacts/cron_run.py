@@ -11,11 +11,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-import psycopg
-
 from jobqueue.bounded_run import ANSWER_SECONDS, BoundedRun, Unavailable
 from jobqueue.kernel import Worker
-from jobqueue.kernel.database.link import Link, watched
+from jobqueue.kernel.database.link import LOST, Link, watched
 from jobqueue.kernel.database.store import Store, describe
 from jobqueue.observe.logging import get_logger
 
@@ -97,9 +95,9 @@ class ArtifactRuns:
             while proceed() and not worker.idle:
                 time.sleep(_GLANCE)
             worker.drain(_BACKGROUND_SECONDS)
-        except psycopg.OperationalError as error:
+        except LOST as error:
             log.warning("bounded_run_failed", queue=self._queue.name, error=str(error).strip())
-            raise Unavailable("the database does not answer") from error
+            raise Unavailable("the database does not answer, or takes no writes") from error
 
     def _hurry(self) -> None:
         if self._worker is not None:

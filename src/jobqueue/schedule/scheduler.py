@@ -11,7 +11,7 @@ from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.link import Link
 from jobqueue.kernel.loop import find_failing, find_stuck
 from jobqueue.kernel.meter import Meter
-from jobqueue.kinds import Kinds, heartbeat
+from jobqueue.kinds import Kinds, heartbeat, put_off_while_away
 from jobqueue.observe.logging import get_logger
 from jobqueue.retention.finished_jobs import FinishedJobs
 from jobqueue.schedule.schedules_file import read_plan
@@ -60,7 +60,9 @@ class Scheduler:
         self._stopped = threading.Event()
         self.kinds = Kinds(metrics)
         self.kinds.register("heartbeat", heartbeat)
-        self.kinds.register("job-retention", FinishedJobs(settings.conninfo, settings.retention_days).run)
+        self.kinds.register(
+            "job-retention", put_off_while_away(FinishedJobs(settings.conninfo, settings.retention_days).run)
+        )
         self.kinds.register(POST, self._caller.post, when=self._caller.serves)
 
     def secrets(self) -> list[str]:

@@ -137,6 +137,8 @@ def maintenance_routes(runs: MaintenanceRuns, key: Secret | None) -> list[Route]
 def _reason(error: Exception) -> str:
     if isinstance(error, psycopg.OperationalError):
         return "The database does not answer, or not in time"
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return "The database takes no writes"
     if isinstance(error, psycopg.Error):
         return "The database refused a statement: see the log"
     return str(error)

@@ -157,8 +157,9 @@ class _Endpoints:
             try:
                 with connect(self._conninfo, "http", connect_timeout=_SECONDS, silence=_SILENCE) as connection:
                     return work(Schedules(_Connection(connection)))
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
                 log.warning("http_database_away", error=str(error).strip())
-                return Said(503, {"error": "The database does not answer"})
+                read_only = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+                return Said(503, {"error": f"The database {'takes no writes' if read_only else 'does not answer'}"})
 
         return await anyio.to_thread.run_sync(run, limiter=self._threads)

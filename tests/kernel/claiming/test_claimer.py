@@ -253,3 +253,21 @@ def test_idle_is_when_nothing_is_due(rig: Rig) -> None:
         engine.claimer.notify(queue)
         seen.append(engine.claimer.idle)
     assert seen == [False, True, True, False]
+
+
+def test_behind_a_pooler_another_server_may_have_drawn_fewer_positions(rig: Rig) -> None:
+    """Nobody tells of it: the connection to the pooler stays. What was known of lanes is of the server that is gone."""
+    engine = rig.engine(JOBS)
+    rig.insert()
+    engine.work_off()
+    source = engine.claimer._sources[0]
+    far = 10**9
+    source.lanes.mark(far, 0)
+    source.lanes.surveyed([5], [None], [], 10**9)
+    rig.insert()
+    assert engine.turn() == [], "its position lies below what the lanes start from"
+    assert source.server is not None
+    source.server -= 1.0
+    source.asked = True
+    # One turn notices, one finds the lane, one claims.
+    assert len(engine.turn(3)) == 1

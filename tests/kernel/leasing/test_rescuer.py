@@ -13,7 +13,10 @@ from tests.support.waiting import eventually
 
 from jobqueue.kernel import Chore, Queue
 from jobqueue.kernel.database.rows import LaneFloors
+from jobqueue.kernel.leasing.rescuer import Rescuer
+from jobqueue.kernel.meter import Meter
 from jobqueue.migrations import migrate
+from jobqueue.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,3 +237,31 @@ def test_a_job_that_a_host_completed_by_hand_and_set_in_progress_again_is_not_it
     assert store.renew(rig.link, [job], 60.0) == {}
     assert store.fail(rig.link, [job], ["late"]) == set()
     assert rig.row(id_)["status"] == "processing"
+
+
+def test_after_an_absence_of_the_database_holders_get_one_lease_to_come_back(rig: Rig) -> None:
+    """A standby that takes over was started long ago: nothing on it says for how long there was nobody to renew a lease with."""
+    rescuer = Rescuer(
+        rig.link, Meter(Metrics(), []), [], lease_seconds=60.0, poll_seconds=1.0,
+        notify=lambda _: None, lanes=lambda _: LaneFloors([], []), current=lambda: True,
+    )  # fmt: skip
+    began = rescuer._present_at
+    assert [rescuer._must_wait(began + seconds) for seconds in (15.0, 44.0)] == [False, False]
+    looks = [(75.0, True), (100.0, True), (130.0, True), (136.0, False), (150.0, False)]
+    assert [(at, rescuer._must_wait(began + at)) for at, _ in looks] == looks
+    # Again away, for longer than a lease, while they still have time.
+    assert [rescuer._must_wait(began + seconds) for seconds in (185.0, 250.0, 305.0, 311.0)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_where_each_look_comes_late_there_is_one_a_lease(rig: Rig) -> None:
+    rescuer = Rescuer(
+        rig.link, Meter(Metrics(), []), [], lease_seconds=2.0, poll_seconds=1.0,
+        notify=lambda _: None, lanes=lambda _: LaneFloors([], []), current=lambda: True,
+    )  # fmt: skip
+    began = rescuer._present_at
+    assert [rescuer._must_wait(began + 1.5 * look) for look in range(1, 7)] == [True, True, False, True, True, False]
