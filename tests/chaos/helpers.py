@@ -1,4 +1,4 @@
-"""The place of a run: a database that keeps its promises on disk, an object store, an origin, a CDN, a receiver, and the ways
+"""The place of a run: a database that keeps its promises on two disks, an object store, an origin, a CDN, a receiver, and the ways
 to them, each of which can be made bad."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tests.chaos.work import SECRET, WEBHOOKS, Work
 from tests.faults.crowded import CrowdedFolder
 from tests.faults.proxy import Proxy
 from tests.faults.weather import Answer, Request, Respond, Weather, WeatheredServer, gateway, origin
+from tests.support.replication import Pair
 
 from jobqueue.demo.cdn import Cdn
-from jobqueue.demo.embedded_postgres import Postgres
 from jobqueue.demo.object_store import ObjectStore
 from jobqueue.migrations import migrate
 from jobqueue.storage.objects import Objects
@@ -95,6 +95,12 @@ def _distant(respond: Respond) -> Respond:
 class Site:
     """Used as a context manager. `crowded` is None where no small file system can be made.
 
+    The standby is a synchronous one: whatever was acknowledged is on both, so that a failover may lose nothing, and one ledger says
+    so of every job, file, delivery and tick. After asynchronous losses host, receiver and store would know of work that the
+    database never heard of, and the ledger would have to believe each of them; what a failover loses then, and that it is run
+    again, is looked at job by job in tests/faults/test_failover.py. The workers behind a proxy see an address that moves, the
+    others have a URL that names both servers.
+
     `proxied` of the workers reach the database through a proxy. A connection that goes silent there is reset `forgotten_after`
     seconds later, as an operating system does with one that nobody acknowledges (the daemon's connections have keepalives and
     a tcp_user_timeout for that).
@@ -113,9 +119,9 @@ class Site:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self.postgres = undo.enter_context(Postgres(self.folder / "postgres"))
-            migrate(self.postgres.dsn)
-            self.database = undo.enter_context(Database(self.postgres.dsn))
+            self.servers = undo.enter_context(Pair(self.folder / "postgres", synchronous=True))
+            migrate(self.dsn)
+            self.database = undo.enter_context(Database(self.dsn))
             self.store = undo.enter_context(ObjectStore(self.folder / "store"))
             self.cdn = undo.enter_context(Cdn(self.store))
             store = self.store
@@ -126,12 +132,12 @@ class Site:
                 "store": _distant(gateway(self.store)),
                 "receiver": self.receiver.respond,
             }
-            self.servers = {
+            self.peers = {
                 name: undo.enter_context(WeatheredServer(respond, self.weather[name]))
                 for name, respond in responders.items()
             }
             self.proxies = [
-                undo.enter_context(Proxy(self.postgres.dsn, forget_after=self._forgotten_after))
+                undo.enter_context(Proxy(self.servers.primary.dsn, forget_after=self._forgotten_after))
                 for _ in range(self._proxied)
             ]
             self.temporary = self.folder / "temporary"
@@ -145,7 +151,7 @@ class Site:
                 self.database.rows(
                     "INSERT INTO app_webhooks (webhook_url, webhook_secret, subscribed_events)"
                     " VALUES (%(url)s, %(secret)s, '{chaos.*}')",
-                    url=f"{self.servers['receiver'].url}/{name}",
+                    url=f"{self.peers['receiver'].url}/{name}",
                     secret=SECRET,
                 )
             self.schedules = self.folder / "schedules.toml"
@@ -156,13 +162,25 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
+    @property
+    def dsn(self) -> str:
+        """Leads to the server that takes writes."""
+        return self.servers.dsn
+
+    def fail_over(self) -> None:
+        """The standby takes the place of the primary that is gone, and gets a standby itself."""
+        self.servers.take_over()
+        for proxy in self.proxies:
+            proxy.move(self.servers.primary.dsn)
+        self.servers.rebuild()
+
     def environment(self, number: int, *, lease: int, concurrency: int) -> dict[str, str]:
         """The environment of worker `number`."""
         return {
-            "DATABASE_URL": self.proxies[number].dsn if number < len(self.proxies) else self.postgres.dsn,
-            "RAID_PUB_ENDPOINT": f"{self.servers['origin'].url}/files",
+            "DATABASE_URL": self.proxies[number].dsn if number < len(self.proxies) else self.dsn,
+            "RAID_PUB_ENDPOINT": f"{self.peers['origin'].url}/files",
             "RAID_PUBLISHER_SECRET": _ORIGIN_SECRET,
-            "B2_ENDPOINT": self.servers["store"].url,
+            "B2_ENDPOINT": self.peers["store"].url,
             "B2_KEY_ID": self.store.key_id,
             "B2_APP_KEY": self.store.app_key,
             "B2_BUCKET": self.store.bucket,

@@ -72,8 +72,11 @@ class Injector:
                     name=f"jobqueue:{fault.name}",
                 )
             case "crash":
-                self._site.postgres.stop("immediate")
-                self._after(fault.seconds, self._site.postgres.start)
+                self._site.servers.primary.stop("immediate")
+                self._after(fault.seconds, self._site.servers.primary.start)
+            case "failover":
+                self._site.servers.lose_primary()
+                self._after(fault.seconds, self._site.fail_over)
             case "silence":
                 proxy = self._site.proxies[int(fault.victim)]
                 proxy.silence()

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-KINDS: Final = ("kill", "stop", "term", "terminate", "crash", "silence", "lose", "full", "weather")
+KINDS: Final = ("kill", "stop", "term", "terminate", "crash", "failover", "silence", "lose", "full", "weather")
 
 # How often each kind comes once every kind has come once.
 _OFTEN: Final = {
@@ -15,6 +15,7 @@ _OFTEN: Final = {
     "term": 2,
     "terminate": 3,
     "crash": 1,
+    "failover": 1,
     "silence": 2,
     "lose": 3,
     "full": 1,
@@ -39,6 +40,12 @@ _SERVERS: Final = ("origin", "store", "receiver")
 
 # Seconds that a worker needs to be of use again after it was started.
 _START: Final = 3.0
+
+# Seconds that it takes to make another standby.
+_REBUILD: Final = 5.0
+
+# Seconds after a fault for which its victim is left alone.
+_RECOVERS: Final = {"kill": _START, "term": _START, "stop": _START, "crash": _START, "failover": _REBUILD}
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Fault:
                 what = f"pg_terminate_backend on jobqueue:{self.name}"
             case "crash":
                 what = f"immediate shutdown, started again after {self.seconds:.1f} s"
+            case "failover":
+                what = f"SIGKILL to the primary, the standby takes over after {self.seconds:.1f} s"
             case "silence":
                 what = f"silent proxy for {self.seconds:.1f} s"
             case "lose":
@@ -104,7 +113,7 @@ def make_plan(seed: int, seconds: float, *, workers: int, proxied: int, lease: f
         if free is not None:
             ends = min(fault.seconds, max(0.0, seconds - at))
             fault = Fault(at, kind, free, ends, fault.name, fault.text, fault.times, fault.share)
-            free_at[free] = at + ends + (_START if kind in ("kill", "term", "crash", "stop") else 0.5)
+            free_at[free] = at + ends + _RECOVERS.get(kind, 0.5)
             plan.append(fault)
         at += draw.uniform(0.5, 1.5) * gap
     return plan
@@ -134,7 +143,7 @@ def _fault(draw: random.Random, at: float, kind: str, victim: str, seconds: floa
             lasts = 2 * length
         case "stop":
             lasts = lease * (1.3 + length)
-        case "crash":
+        case "crash" | "failover":
             lasts = 3 * length
         case "silence":
             lasts = min(longest, 2 + 10 * length)

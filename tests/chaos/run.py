@@ -172,7 +172,7 @@ class Run:
             report.after = [self._rate(site.database, "after")]
             return
         with ExitStack() as stack:
-            dsn = site.postgres.create_database("fresh")
+            dsn = site.servers.primary.create_database("fresh")
             migrate(dsn)
             database = stack.enter_context(Database(dsn))
             # What the host notes of every outcome costs both the same.
@@ -201,7 +201,7 @@ class Run:
         """Insert the work and inject the faults, until both are over."""
         options = self._options
         told_at = began = time.monotonic()
-        with Host(site.postgres.dsn, work, options.seconds * 0.95) as host:
+        with Host(site.dsn, work, options.seconds * 0.95) as host:
             while not (host.finished and injector.finished):
                 injector.turn()
                 time.sleep(0.05)

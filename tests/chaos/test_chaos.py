@@ -11,7 +11,7 @@ from jobqueue.demo.leash import ServerError
 from jobqueue.demo.object_store import rclone
 
 # Of this seed's faults, in so short a time, each kind is one.
-SHORT = Options(1, seconds=9, jobs=400, workers=3, lease=2, forgotten_after=4.0, batch=200, rounds=1, patience=75.0)
+SHORT = Options(22, seconds=12, jobs=400, workers=3, lease=2, forgotten_after=4.0, batch=200, rounds=1, patience=75.0)
 
 
 @pytest.mark.extended
