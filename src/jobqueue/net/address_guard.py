@@ -20,7 +20,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from jobqueue.net.http_pool import CONNECT_SECONDS, PatientConnection, PatientTLSConnection
+from jobqueue.net.dialling import dial
+from jobqueue.net.http_pool import PatientConnection, PatientTLSConnection, connect_seconds_of, name_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,33 +178,15 @@ def guarded_pool(guard: Guard, *, maxsize: int) -> urllib3.PoolManager:
 
 def _dial(connection: HTTPConnection, guard: Guard) -> socket.socket:
     """A connected socket. The connection's own connect timeout covers all that this takes."""
-    seconds = connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
+    seconds = connect_seconds_of(connection)
     until = time.monotonic() + seconds
     try:
         found = guard.resolve(connection.host, connection.port, seconds)
     except TimeoutError:
         raise faults.ConnectTimeoutError(connection, "the name was not resolved in time") from None
     except OSError as error:
-        gone = error if isinstance(error, socket.gaierror) else socket.gaierror(*error.args)
-        raise faults.NameResolutionError(connection.host, connection, gone) from error
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        left = until - time.monotonic()
-        if left <= 0:
-            break
-        sock = socket.socket(family, kind, protocol)
-        try:
-            for option in connection.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(left)
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            failure = error
-            sock.close()
-    if failure is None or isinstance(failure, TimeoutError):
-        raise faults.ConnectTimeoutError(connection, "no address accepted a connection in time") from failure
-    raise faults.NewConnectionError(connection, "no address accepted a connection") from failure
+        raise name_fault(connection, error) from error
+    return dial(connection, found, until - time.monotonic())
 
 
 def _within(seconds: float, call: Callable[[], Sequence[tuple[Any, ...]]]) -> Sequence[tuple[Any, ...]]:

@@ -25,6 +25,8 @@ from urllib3 import exceptions as faults
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from jobqueue.net.dialling import dial
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -255,6 +257,9 @@ class PatientConnection(HTTPConnection):
         _dialled.set(True)
         super().connect()
 
+    def _new_conn(self) -> socket.socket:
+        return _look_up_and_dial(self)
+
 
 class PatientTLSConnection(HTTPSConnection):
     """The same over TLS."""
@@ -264,6 +269,31 @@ class PatientTLSConnection(HTTPSConnection):
     def connect(self) -> None:
         _dialled.set(True)
         super().connect()
+
+    def _new_conn(self) -> socket.socket:
+        return _look_up_and_dial(self)
+
+
+def _look_up_and_dial(connection: HTTPConnection) -> socket.socket:
+    try:
+        # With the dot that may end it and keeps a resolver from trying other names first; `host` is without.
+        found = socket.getaddrinfo(connection._dns_host, connection.port, 0, socket.SOCK_STREAM)
+    except OSError as error:
+        raise name_fault(connection, error) from error
+    except UnicodeError:
+        raise faults.LocationParseError(f"'{connection.host}', label empty or too long") from None
+    return dial(connection, found, connect_seconds_of(connection))
+
+
+def connect_seconds_of(connection: HTTPConnection) -> float:
+    """The connection's own connect timeout, in seconds; CONNECT_SECONDS where it has none."""
+    return connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
+
+
+def name_fault(connection: HTTPConnection, error: OSError) -> faults.NameResolutionError:
+    """What urllib3 raises when a name could not be looked up because of `error`."""
+    gone = error if isinstance(error, socket.gaierror) else socket.gaierror(*error.args)
+    return faults.NameResolutionError(connection.host, connection, gone)
 
 
 class _Pool(HTTPConnectionPool):
