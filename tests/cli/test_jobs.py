@@ -193,7 +193,7 @@ def test_show_has_the_jobs_attempts_in_their_order(sql: Database, orders: str, j
     }
     rows = [row for row in jobqueue("jobs", "show", orders, 5).rows if row[0] == "attempt"]
     assert [row[1:3] for row in rows] == [["number", "outcome"], ["1", "crashed"], ["2", "failed"]]
-    assert rows[1][5:] == ["web-2", '{"decode": 250.5}', "no picture"]
+    assert rows[2][5:] == ["web-2", '{"decode": 250.5}', "no picture"]
 
 
 def test_of_very_many_attempts_the_last_are_shown(sql: Database, orders: str, jobqueue: Jobqueue) -> None:

@@ -198,11 +198,11 @@ TABLE = {
     ),
     "a right that is missing": Planted(
         sql("REVOKE UPDATE, DELETE ON publish_jobs FROM doctors_worker"),
-        "table-rights", "failure", "lacks DELETE, UPDATE on public.publish_jobs", "GRANT DELETE, UPDATE ON public.publish_jobs TO doctors_worker;",
+        "table-rights", "failure", "the role lacks 2 of the rights", "GRANT DELETE ON public.publish_jobs TO doctors_worker; GRANT UPDATE (",
     ),
     "rows that a policy hides": Planted(
         sql("ALTER TABLE auction_files ENABLE ROW LEVEL SECURITY; ALTER TABLE auction_files FORCE ROW LEVEL SECURITY"),
-        "row-security", "failure", "hides every row of public.auction_files", "CREATE POLICY jobqueue_worker ON public.auction_files TO doctors_worker",
+        "row-security", "failure", "hides every row of auction_files", "CREATE POLICY jobqueue_worker ON auction_files TO doctors_worker",
     ),
     "an index that was dropped": Planted(
         sql("DROP INDEX jobs_claim"), "drift", "failure", "public.jobs lacks the index claim", "SELECT jobqueue.adopt('public.jobs');"

@@ -82,7 +82,7 @@ def port(checkup: Checkup) -> Verdict:
 
 
 def pictures(_checkup: Checkup) -> Verdict:
-    """libvips is there, reads what it must, and writes WebP."""
+    """libvips is there, reads what it must, and writes WebP; HEIC, which iPhones make, can be read."""
     import pyvips  # noqa: PLC0415 - what is examined
 
     from jobqueue.media import loaders  # noqa: PLC0415 - libvips loads with it
@@ -94,7 +94,11 @@ def pictures(_checkup: Checkup) -> Verdict:
     if lacking:
         return fail(f"libvips {version} does not read {', '.join(lacking)}", "install the package pyvips-binary")
     pyvips.Image.black(64, 64).webpsave_buffer(Q=80)
-    return well(f"libvips {version} reads and writes")
+    try:
+        import pi_heif  # noqa: PLC0415 - what is examined
+    except ImportError:
+        return fail("HEIC pictures, which iPhones make, cannot be read", "install the package pi-heif")
+    return well(f"libvips {version} reads and writes, libheif {pi_heif.libheif_version()} reads HEIC")
 
 
 def _is_ours(number: int) -> bool:

@@ -16,39 +16,15 @@ _VANISHED: Final = b"""
 SELECT name, format('DELETE FROM jobqueue.queues WHERE name = %%L;', name) FROM jobqueue.queues
 WHERE to_regclass(table_name) IS NULL ORDER BY name"""
 
-# What the worker does with the tables that are not its own.
-_NEEDS: Final = b"""
-WITH needed (name, what) AS (
-    SELECT table_name, '{SELECT,UPDATE,DELETE}'::text[] FROM jobqueue.queues
-    UNION ALL
-    SELECT format('jobqueue.%%I', c.relname),
-           CASE c.relname WHEN 'migrations' THEN '{SELECT}' ELSE '{SELECT,INSERT,UPDATE,DELETE}' END::text[]
-    FROM pg_class AS c WHERE c.relnamespace = 'jobqueue'::regnamespace AND c.relkind IN ('r', 'p')
-    UNION ALL
-    VALUES ('public.auction_files', '{SELECT,UPDATE}'::text[]), ('public.projects', '{SELECT}'),
-           ('public.project_media', '{SELECT,UPDATE}'), ('public.platform_events', '{SELECT,DELETE}'),
-           ('public.platform_notifications', '{SELECT,DELETE}'), ('public.notification_state', '{SELECT,INSERT,UPDATE}'),
-           ('public.app_webhooks', '{SELECT,UPDATE}'), ('public.schedules', '{SELECT,INSERT,UPDATE,DELETE}'))
-SELECT DISTINCT name, to_regclass(name)::oid, what FROM needed WHERE to_regclass(name) IS NOT NULL"""
+_LACKED: Final = b"SELECT jobqueue.missing_rights()"
 
-_LACKED: Final = (
-    _NEEDS.replace(b"SELECT DISTINCT", b", ours AS (SELECT DISTINCT", 1)
-    + b""")
-SELECT ours.name, string_agg(verb, ', ' ORDER BY verb), quote_ident(current_user)
-FROM ours CROSS JOIN unnest(ours.what) AS verb
-WHERE NOT has_table_privilege(ours.to_regclass, verb)
-GROUP BY 1 ORDER BY 1"""
-)
-
-_HIDDEN: Final = (
-    _NEEDS.replace(b"SELECT DISTINCT", b", ours AS (SELECT DISTINCT", 1)
-    + b""")
-SELECT DISTINCT ours.name, quote_ident(current_user) FROM ours
-WHERE row_security_active(ours.to_regclass)
-  AND NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = ours.to_regclass AND p.polpermissive
+# Tables of which row-level security lets the role see nothing.
+_HIDDEN: Final = b"""
+SELECT DISTINCT w.target::regclass::text, quote_ident(current_user) FROM jobqueue.wanted_rights() AS w
+WHERE w.role = 'jobqueue_worker' AND w.kind <> 'S' AND row_security_active(w.target)
+  AND NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = w.target AND p.polpermissive
                   AND (0 = ANY (p.polroles) OR EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE pg_has_role(r, 'USAGE'))))
 ORDER BY 1"""
-)
 
 _INVALID: Final = b"""
 SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_index AS i
@@ -120,8 +96,9 @@ def vanished_queues(checkup: Checkup) -> Verdict:
 
 def table_rights(checkup: Checkup) -> Verdict:
     """The role may do what a worker does."""
-    for table, verbs, role in checkup.rows(_LACKED):
-        return fail(f"the role lacks {verbs} on {table}", f"GRANT {verbs} ON {table} TO {role};")
+    lacked = [statement for (statement,) in checkup.rows(_LACKED)]
+    if lacked:
+        return fail(f"the role lacks {len(lacked)} of the rights that a worker uses", "; ".join(lacked) + ";")
     return well("the role has every right that a worker uses")
 
 
