@@ -18,21 +18,40 @@ from typing import TYPE_CHECKING, Any
 from jobqueue.version import __version__
 
 if TYPE_CHECKING:
+    from jobqueue.enqueueing.job_insert import enqueue
+    from jobqueue.enqueueing.outcome_wait import JobEnd, wait, wait_async
     from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
     from jobqueue.hosting.host_app import App
     from jobqueue.kernel.job import Job
     from jobqueue.kernel.running.context import Context
 
-__all__ = ["App", "Cancelled", "Context", "Job", "Permanent", "Retry", "Snooze", "__version__"]
+__all__ = [
+    "App",
+    "Cancelled",
+    "Context",
+    "Job",
+    "JobEnd",
+    "Permanent",
+    "Retry",
+    "Snooze",
+    "__version__",
+    "enqueue",
+    "wait",
+    "wait_async",
+]
 
 _WHERE = {
     "App": "jobqueue.hosting.host_app",
     "Cancelled": "jobqueue.errors",
     "Context": "jobqueue.kernel.running.context",
     "Job": "jobqueue.kernel.job",
+    "JobEnd": "jobqueue.enqueueing.outcome_wait",
     "Permanent": "jobqueue.errors",
     "Retry": "jobqueue.errors",
     "Snooze": "jobqueue.errors",
+    "enqueue": "jobqueue.enqueueing.job_insert",
+    "wait": "jobqueue.enqueueing.outcome_wait",
+    "wait_async": "jobqueue.enqueueing.outcome_wait",
 }
 
 
