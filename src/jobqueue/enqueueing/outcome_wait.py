@@ -113,7 +113,7 @@ class _Look:
     def describe(self, row: tuple[Any, ...] | None) -> None:
         """Look in the table of the queue that `row` describes. Raises UnknownQueue when there is none."""
         if row is None:
-            raise UnknownQueue(f"there is no queue {self._queue!r} in this database")
+            raise UnknownQueue([f"there is no queue {self._queue!r} in this database"])
         self._table = Description(self._queue, *row)
 
     @property
