@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jobqueue.version import __version__
 
 if TYPE_CHECKING:
+    from jobqueue import testing
     from jobqueue.enqueueing.job_insert import enqueue
     from jobqueue.enqueueing.outcome_wait import JobEnd, wait, wait_async
     from jobqueue.errors import Cancelled, Permanent, Retry, Snooze
@@ -36,6 +37,7 @@ __all__ = [
     "Snooze",
     "__version__",
     "enqueue",
+    "testing",
     "wait",
     "wait_async",
 ]
@@ -57,6 +59,8 @@ _WHERE = {
 
 def __getattr__(name: str) -> Any:
     """Import what `name` stands for. Raises AttributeError when it stands for nothing."""
+    if name == "testing":
+        return import_module("jobqueue.testing")
     if name not in _WHERE:
         raise AttributeError(f"module 'jobqueue' has no attribute {name!r}")
     value = getattr(import_module(_WHERE[name]), name)

@@ -26,6 +26,15 @@ _NAMED = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n")
 _THERE = re.compile(r"(?:pip|python3? -m (?:pip|venv)|npm|createdb|go get|go mod|export|\.) ")
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of a host's program: with the commands of this Python, this checkout, and nothing of pytest."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(SRC),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One fenced block: what its fence says it is, its text, and the line of the page that it begins in."""
@@ -59,11 +68,8 @@ class Reader:
         self.dsn = dsn
         self.done: list[Block] = []
         self.printed = ""
-        programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
-            "PATH": os.pathsep.join(programs),
-            "PYTHONPATH": str(SRC),
+            **clean_environment(),
             "PYTHONWARNINGS": "error",
             "DATABASE_URL": dsn,
             "COLUMNS": "200",

@@ -20,6 +20,10 @@ def test_enqueue(reader: Reader, database: str) -> None:
     assert found == [("report", None, False), ("report", "report 2026-01", False), ("reminder", None, True)]
 
 
+def test_testing(reader: Reader) -> None:
+    reader.read("docs/how-to/testing.md")
+
+
 # How pages are read
 
 
