@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from tests.docs.page import Block, Reader, blocks
+from tests.structure.helpers import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,17 @@ def test_enqueue(reader: Reader, database: str) -> None:
 
 def test_testing(reader: Reader) -> None:
     reader.read("docs/how-to/testing.md")
+
+
+@pytest.mark.parametrize(("page", "host"), [("django", "django_host"), ("fastapi", "fastapi_host")])
+def test_pieces_of_an_example_are_in_it(page: str, host: str) -> None:
+    """The tests of the examples run them."""
+    pieces = [block for block in blocks(f"docs/how-to/{page}.md") if block.language == "python"]
+
+    for piece in pieces:
+        assert piece.file is not None
+        wanted = piece.text.partition("\n")[2]
+        assert wanted in (ROOT / "examples" / host / piece.file).read_text(), piece
 
 
 # How pages are read
