@@ -166,7 +166,7 @@ def test_a_twin_that_was_claimed_between_two_statements_leaves_a_job_of_our_own(
             """The host's cursor; meanwhile the twin is claimed."""
 
             def execute(self, query: str, values: Any) -> None:
-                if query.startswith("SELECT"):
+                if query.startswith("SELECT id"):
                     watcher.execute("UPDATE jobs SET status = 'completed' WHERE id = %s", [there])
                 real.execute(query.encode(), values)
 
@@ -176,3 +176,24 @@ def test_a_twin_that_was_claimed_between_two_statements_leaves_a_job_of_our_own(
         ours = enqueue(Claimed(), "a", unique_key="k")
     assert ours != there
     assert watcher.execute("SELECT status FROM jobs WHERE id = %s", [ours]).fetchone() == ("pending",)
+
+
+@pytest.mark.parametrize(
+    ("rights", "told"),
+    [("SELECT (id)", False), ("SELECT", True), ("SELECT, UPDATE (priority)", True)],
+    ids=["enqueues", "looks too", "changes too"],
+)
+def test_a_role_that_may_not_look_for_the_twin_is_told_no_id(
+    database: str, watcher: Watcher, rights: str, told: bool
+) -> None:
+    role = f"host_{watcher.info.backend_pid}"
+    watcher.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'canary'".encode())
+    watcher.execute(f"GRANT INSERT, {rights} ON jobs TO {role}".encode())
+    try:
+        with psycopg.connect(database, user=role, password="canary") as connection:
+            first = enqueue(connection, "a", unique_key="k")
+            assert enqueue(connection, "a", unique_key="k") == (first if told else None)
+            connection.commit()
+    finally:
+        watcher.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert jobs(watcher) == [(first, "a", {})]

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from jobqueue.kernel.job import JobId
 
 # An insert that became a pending twin returns no row. The twin stays locked until the host's transaction ends, which our lock on
-# it shows: others' are passed over.
-_TWIN: Final = (
-    "SELECT id FROM public.jobs WHERE (status = 'pending') IS TRUE AND unique_key = %(unique_key)s"
-    " ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+# it shows: others' are passed over. A role that only enqueues may neither lock it nor read which one it is.
+_RIGHTS: Final = (
+    "SELECT CASE WHEN NOT (has_column_privilege('public.jobs', 'status', 'SELECT')"
+    " AND has_column_privilege('public.jobs', 'unique_key', 'SELECT')) THEN 'none'"
+    " WHEN has_any_column_privilege('public.jobs', 'UPDATE') THEN 'lock' ELSE 'read' END"
 )
+_READ: Final = (
+    "SELECT id FROM public.jobs WHERE (status = 'pending') IS TRUE AND unique_key = %(unique_key)s ORDER BY id LIMIT 1"
+)
+_LOCK: Final = f"{_READ} FOR NO KEY UPDATE SKIP LOCKED"
 
 # Without a transaction the twin may be claimed between two statements. Then the job is a new one, as if it had come later.
 _ATTEMPTS: Final = 5
@@ -66,7 +71,7 @@ def enqueue(
     its payload stays. It does not begin before the host's transaction ends. Two transactions that do not see each other get a
     job each, of which the one that is claimed later ends `cancelled`; `wait` follows it to the other.
 
-    The role needs INSERT and SELECT on `jobs`, with a `unique_key` also UPDATE. Raises TypeError and ValueError before anything
+    A role that may only insert, and read ids, is enough; to it the id of such a twin is None, which it may not look for. Raises TypeError and ValueError before anything
     is sent, with a sentence that names the value, and whatever the host's library raises.
     """
     columns = {"kind": "%(kind)s", "payload": "CAST(%(payload)s AS jsonb)"}
@@ -85,10 +90,14 @@ def enqueue(
 
 def _steps(insert: Query) -> Steps:
     unique_key = insert.values.get("unique_key")
-    for _ in range(1 if unique_key is None else _ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         if (id_ := (yield insert)) is not None:
             return id_
-        if unique_key is not None and (id_ := (yield Query(_TWIN, {"unique_key": unique_key}))) is not None:
+        if unique_key is None:
+            break
+        if (rights := (yield Query(_RIGHTS, {}))) == "none":
+            return None
+        if (id_ := (yield Query(_LOCK if rights == "lock" else _READ, {"unique_key": unique_key}))) is not None:
             return id_
     raise RuntimeError("the insert into jobs returned no row: a trigger of the table's, or a rule, kept it away")
 
