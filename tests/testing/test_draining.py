@@ -38,6 +38,16 @@ def end(payload: dict[str, str], context: Context) -> None:
             raise SystemExit(3)
 
 
+@app.kind("wait")
+async def wait(payload: dict[str, str], context: Context) -> object:
+    if by := payload.get("by"):
+        raise KeyError(by)
+    if payload.get("no"):
+        return Permanent("no")
+    await context.acommit(lambda cursor: enqueue(cursor, "end"))
+    return None
+
+
 def put(dsn: str, kind: str, *payloads: dict[str, Any], **columns: Any) -> None:
     with psycopg.connect(dsn) as connection:
         for payload in payloads:
@@ -75,6 +85,25 @@ def test_failures_that_are_expected_are_counted(database: str) -> None:
     put(database, "end", {"by": "permanent"}, {"by": "bug"})
 
     assert drain(app, database, failing=True) == {"failed": 1, "retried": 1}
+
+
+def test_async_handlers_are_drained_and_their_failures_raised(database: str) -> None:
+    put(database, "wait", {})
+    assert drain(app, database) == {"completed": 2}
+
+    put(database, "wait", {"by": "customer"}, {"no": "1"})
+    with pytest.raises(JobsFailed, match="2 attempts failed") as raised:
+        drain(app, database)
+    assert {type(error) for error in raised.value.exceptions} == {KeyError, Permanent}
+
+
+def test_a_queue_with_an_async_handler(database: str) -> None:
+    async def fail(job: Job, context: Context) -> None:
+        raise ValueError("no")
+
+    put(database, "a", {})
+    with pytest.raises(JobsFailed, match="1 attempt failed"):
+        drain([Queue("jobs", fail)], database)
 
 
 def test_queues_without_an_app(database: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 import jobqueue
 from jobqueue import App, Context, Job, Permanent, Snooze
 from jobqueue.errors import ConfigurationError, LeaseLost
-from jobqueue.testing import Statement, perform
+from jobqueue.testing import Statement, perform, perform_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,54 @@ def test_a_handler_that_takes_a_job_finds_the_columns() -> None:
 
     perform(plain, {"customer": "Ada"}, attempt=3, draining=True)
     assert seen == [({"customer": "Ada"}, 3, 2, True, True)]
+
+
+async def ask(invoice: Invoice, context: Context) -> object:
+    await context.acheckpoint()
+    found = await context.aread("SELECT paid FROM invoices WHERE id = %(id)s", {"id": invoice.id})
+    if not found:
+        return Snooze("not yet", 60)
+    await context.awrite(lambda cursor: cursor.execute("UPDATE invoices SET asked = true"))
+    await context.acommit(lambda cursor: cursor.execute(SENT, [invoice.id]))
+    return None
+
+
+def test_an_async_handler_is_run_to_its_end() -> None:
+    done = perform(
+        ask, {"id": 7, "customer": "Ada"}, answer=lambda query, _params: [(True,)] if "paid" in query else None
+    )
+
+    assert done.committed
+    assert done.checkpoints == 1
+    assert [statement.query.split()[0] for statement in done.statements] == ["SELECT", "UPDATE", "UPDATE"]
+    with pytest.raises(Snooze, match="not yet"):
+        perform(ask, Invoice(7, "Ada"))
+
+
+def test_a_test_on_an_event_loop_awaits_it() -> None:
+    async def test() -> None:
+        assert (await perform_async(send, Invoice(7, "Ada"))).committed
+        with pytest.raises(Snooze, match="not yet"):
+            await perform_async(ask, Invoice(7, "Ada"))
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "read", "write", "commit"])
+def test_each_sort_of_handler_has_its_own_steps(name: str) -> None:
+    steps: dict[str, tuple[Any, ...]] = {"checkpoint": (), "read": ("SELECT 1", {}), "write": (len,), "commit": (len,)}
+    arguments = steps[name]
+
+    async def blocks(job: Job, context: Context) -> None:
+        getattr(context, name)(*arguments)
+
+    def awaits(job: Job, context: Context) -> None:
+        getattr(context, f"a{name}")(*arguments)
+
+    with pytest.raises(RuntimeError, match="an async handler awaits"):
+        perform(blocks)
+    with pytest.raises(RuntimeError, match="only an async def handler awaits"):
+        perform(awaits)
 
 
 def test_a_handler_that_goes_on_after_its_commit_has_lost_the_job() -> None:

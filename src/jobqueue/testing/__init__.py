@@ -14,6 +14,6 @@ known. No entry point does: that would be imported by every pytest that has jobq
 
 from jobqueue.testing.draining import JobsFailed, drain
 from jobqueue.testing.enqueued import assert_enqueued
-from jobqueue.testing.performing import Performed, Statement, perform
+from jobqueue.testing.performing import Performed, Statement, perform, perform_async
 
-__all__ = ["JobsFailed", "Performed", "Statement", "assert_enqueued", "drain", "perform"]
+__all__ = ["JobsFailed", "Performed", "Statement", "assert_enqueued", "drain", "perform", "perform_async"]

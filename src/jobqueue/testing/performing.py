@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jobqueue.errors import JobError, LeaseLost
 from jobqueue.hosting.signatures import read_signature
 from jobqueue.kernel import Context, Job
+from jobqueue.kernel.queue import is_async
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,17 +57,48 @@ def perform(
     draining: bool = False,
     attempt: int = 1,
 ) -> Performed:
-    """Call `handler` in this thread with `row` and a context that records what it does.
+    """Call `handler` in this thread with `row` and a context that records what it does. One that is an `async def` is run to its end.
 
     `row` is what the handler takes: an instance of its type, or a dict of columns or of a payload, which is checked against the
     type as a worker checks it. A handler that takes a Job finds the dict in `job.columns`. Middleware is not called.
 
     Statements of `context.read`, `write` and `commit` run on `cursor`, which is neither committed nor rolled back; without one
-    they are recorded, and `answer(query, params)` gives their rows: by default none, and a new id where a statement ends RETURNING id. `draining` is what `context.draining` says.
+    they are recorded, and `answer(query, params)` gives their rows: by default none, and a new id where a statement ends
+    RETURNING id. `draining` is what `context.draining` says.
 
     Raises what the handler raises, or returns instead of raising it, and Permanent for a dict that does not fit its type. Raises
     ConfigurationError for a handler that no worker would take.
     """
+    call, done = _prepare(handler, row, cursor, answer, draining, attempt)
+    returned = call()
+    _raise_verdict(asyncio.run(returned) if inspect.iscoroutine(returned) else returned)
+    return done
+
+
+async def perform_async(
+    handler: Callable[[Any, Context], object],
+    row: object = None,
+    *,
+    cursor: psycopg.Cursor[Any] | None = None,
+    answer: Answer | None = None,
+    draining: bool = False,
+    attempt: int = 1,
+) -> Performed:
+    """As `perform`, for a test that runs on an event loop itself."""
+    call, done = _prepare(handler, row, cursor, answer, draining, attempt)
+    returned = call()
+    _raise_verdict(await returned if inspect.iscoroutine(returned) else returned)
+    return done
+
+
+def _prepare(
+    handler: Callable[[Any, Context], object],
+    row: object,
+    cursor: psycopg.Cursor[Any] | None,
+    answer: Answer | None,
+    draining: bool,
+    attempt: int,
+) -> tuple[Callable[[], object], Performed]:
     argument = read_signature(handler).argument
     done = Performed()
     columns = row if isinstance(row, Mapping) else {}
@@ -73,10 +108,13 @@ def perform(
     else:
         first = argument.read(row, "row") if isinstance(row, Mapping) else row
     lent = cursor or cast("psycopg.Cursor[Any]", RecordingCursor(done.statements, answer))
-    returned = handler(first, ContextDouble(job, done, lent, draining=draining))
+    double = LoopContextDouble if is_async(handler) else ContextDouble
+    return partial(handler, first, double(job, done, lent, draining=draining)), done
+
+
+def _raise_verdict(returned: object) -> None:
     if isinstance(returned, JobError):
         raise returned
-    return done
 
 
 class ContextDouble(Context):
@@ -119,6 +157,38 @@ class ContextDouble(Context):
     def _hold(self) -> None:
         if self.committed:
             raise LeaseLost("the job was completed by context.commit: the handler must return after that")
+
+
+class LoopContextDouble(ContextDouble):
+    """The context of an async handler, which awaits what it does."""
+
+    __slots__ = ()
+
+    def checkpoint(self) -> None:
+        """Refused, as on a worker's loop, and so are `read`, `write` and `commit`. Raises RuntimeError."""
+        _refuse()
+
+    read = write = commit = cast("Any", staticmethod(lambda *_: _refuse()))
+
+    async def acheckpoint(self) -> None:
+        """As `checkpoint`."""
+        super().checkpoint()
+
+    async def aread(self, query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """As the context's."""
+        return super().read(query, params)
+
+    async def awrite(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> None:
+        """As the context's."""
+        super().write(effects)
+
+    async def acommit(self, effects: Callable[[psycopg.Cursor[Any]], object]) -> None:
+        """As the context's."""
+        super().commit(effects)
+
+
+def _refuse() -> None:
+    raise RuntimeError("an async handler awaits context.acheckpoint, aread, awrite and acommit")
 
 
 class RecordingCursor:
