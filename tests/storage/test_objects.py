@@ -338,6 +338,13 @@ def test_refusals_that_pass(status: int, code: str, failure: Callable[..., JobEr
     assert "asks to wait 17 s" in str(waiting)
 
 
+def test_a_clock_that_is_off_passes_under_every_code(failure: Callable[..., JobError]) -> None:
+    said = "The difference between the request time and the server's time exceeds the maximum allowed."
+    error = failure(reply(400, error_body("AccessDenied", said)))
+    assert isinstance(error, Retry)
+    assert f"(400 AccessDenied); it says: {said}" in str(error)
+
+
 def test_what_the_store_says_is_shown_without_credentials(failure: Callable[..., JobError]) -> None:
     said = f"Cap exceeded for {KEY_ID} and {APP_KEY}\n" + "x" * 500
     error = failure(reply(403, error_body("AccessDenied", said).replace(APP_KEY.encode(), b"***")))

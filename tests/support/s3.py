@@ -6,6 +6,7 @@ import http.client
 import itertools
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from tests.support.http_server import FaultyServer, Request, Wire, reply
 from jobqueue.storage.objects import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from jobqueue.demo.object_store import ObjectStore
 
@@ -74,6 +75,39 @@ def strict_store() -> Iterator[str]:
 _DENIED = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>"
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A store's answer, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def pass_on(self, request: Request, wire: Wire) -> None:
+        """Give it to the client as it came."""
+        headers = dict(self.headers)
+        if request.method != "HEAD":
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+            headers["Content-Length"] = str(len(self.body))
+        wire.head(self.status, headers)
+        wire.send(self.body)
+
+
+def ask_store(endpoint: str, request: Request) -> Said:
+    """What the store at `endpoint` answers to a request that came to somebody who stands before it."""
+    where = urlsplit(endpoint)
+    assert where.hostname
+    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+    connection = kind(where.hostname, where.port, timeout=30)
+    try:
+        connection.request(request.method, request.target, request.body or None, dict(request.headers))
+        said = connection.getresponse()
+        headers = {name: value for name, value in said.getheaders() if name.lower() not in _OF_THE_CONNECTION}
+        return Said(said.status, headers, said.read())
+    finally:
+        connection.close()
+
+
 @contextmanager
 def without_list_right(endpoint: str) -> Iterator[FaultyServer]:
     """The store at `endpoint` as a key finds it that may read, write and delete, and not list.
@@ -81,30 +115,18 @@ def without_list_right(endpoint: str) -> Iterator[FaultyServer]:
     It refuses every listing, and answers 403 for a missing object, as Amazon S3 documents it for HeadObject and GetObject
     without s3:ListBucket.
     """
-    where = urlsplit(endpoint)
-    assert where.hostname
 
     def answer(request: Request, wire: Wire) -> None:
-        assert where.hostname
         bucket_alone = request.target.partition("?")[0].strip("/").count("/") == 0
         if request.method in ("GET", "HEAD") and bucket_alone:
             reply(403, _DENIED, {"Content-Type": "application/xml"})(request, wire)
             return
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
-        connection.request(request.method, request.target, request.body or None, dict(request.headers))
-        said = connection.getresponse()
-        body, headers = said.read(), dict(said.getheaders())
-        connection.close()
-        headers = {name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION}
+        said = ask_store(endpoint, request)
         if said.status == 404 and request.method in ("GET", "HEAD"):
             wire.head(403, {"Content-Type": "application/xml", "Content-Length": str(len(_DENIED))})
             wire.send(_DENIED if request.method == "GET" else b"")
             return
-        if request.method != "HEAD":
-            headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-            headers["Content-Length"] = str(len(body))
-        wire.head(said.status, headers)
-        wire.send(body)
+        said.pass_on(request, wire)
 
     with FaultyServer(answer) as server:
         yield server

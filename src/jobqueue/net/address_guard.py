@@ -20,8 +20,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from jobqueue.net.dialling import dial
-from jobqueue.net.http_pool import PatientConnection, PatientTLSConnection, connect_seconds_of, name_fault
+from jobqueue.net.dialling import dial, name_fault
+from jobqueue.net.http_pool import PatientConnection, PatientTLSConnection, connect_seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

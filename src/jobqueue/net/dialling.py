@@ -104,6 +104,12 @@ def dial(connection: HTTPConnection, found: Sequence[tuple[Any, ...]], seconds: 
     raise faults.NewConnectionError(connection, "no address accepted a connection") from failure
 
 
+def name_fault(connection: HTTPConnection, error: OSError) -> faults.NameResolutionError:
+    """What urllib3 raises when a name could not be looked up because of `error`."""
+    gone = error if isinstance(error, socket.gaierror) else socket.gaierror(*error.args)
+    return faults.NameResolutionError(connection.host, connection, gone)
+
+
 def _in_turns(found: Sequence[tuple[Any, ...]], first: int | None) -> list[tuple[Any, ...]]:
     """The addresses in their order, but that families take turns, beginning with `first` where one is given."""
     by_family: dict[int, list[tuple[Any, ...]]] = {}

@@ -25,7 +25,7 @@ from urllib3 import exceptions as faults
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from jobqueue.net.dialling import dial
+from jobqueue.net.dialling import dial, name_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -288,12 +288,6 @@ def _look_up_and_dial(connection: HTTPConnection) -> socket.socket:
 def connect_seconds_of(connection: HTTPConnection) -> float:
     """The connection's own connect timeout, in seconds; CONNECT_SECONDS where it has none."""
     return connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
-
-
-def name_fault(connection: HTTPConnection, error: OSError) -> faults.NameResolutionError:
-    """What urllib3 raises when a name could not be looked up because of `error`."""
-    gone = error if isinstance(error, socket.gaierror) else socket.gaierror(*error.args)
-    return faults.NameResolutionError(connection.host, connection, gone)
 
 
 class _Pool(HTTPConnectionPool):

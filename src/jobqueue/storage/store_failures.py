@@ -31,6 +31,8 @@ _PASSING = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+# rclone calls that AccessDenied, with 400; the sentence is that of every store.
+_CLOCK_IS_OFF = "difference between the request time and"
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -83,7 +85,8 @@ class Failures:
     def _refused(self, error: ClientError, action: str) -> JobError:
         code, status, store, said = code_of(error), status_of(error), self._store, self._said(error)
         answer = f"({status} {code})" if code and code != str(status) else f"({status})"
-        if code in _PASSING or status in _PASSING_STATUS or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
+        busy = status in _PASSING_STATUS or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED)
+        if busy or code in _PASSING or _CLOCK_IS_OFF in said:
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             after = retry_after(headers.get("retry-after"), headers.get("date"))
             wish = "" if after is None else f" and asks to wait {after:.0f} s"
