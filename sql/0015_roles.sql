@@ -156,6 +156,20 @@ BEGIN
         ('jobqueue_reader', 'public.app_webhooks',          'SELECT', NULL, '{webhook_secret}');
 END $$;
 
+-- Whoever works on queues without owning them, by a role of his own, can be told what it lacks.
+DO $$
+DECLARE
+    holder text;
+BEGIN
+    FOR holder IN
+        SELECT DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
+        WHERE c.oid = 'jobqueue.workers'::regclass AND acl.grantee <> c.relowner AND acl.privilege_type = 'SELECT'
+    LOOP
+        EXECUTE format('GRANT SELECT ON jobqueue.rights TO %s', holder);
+    END LOOP;
+END $$;
+
 -- The rights as they are to be in this database: one row for each right on a table that is there.
 CREATE FUNCTION jobqueue.wanted_rights()
     RETURNS TABLE (role text, target regclass, kind "char", owner oid, privilege text, columns text[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,12 +50,23 @@ def test_a_command_names_the_role_and_the_right(migrated: Administered) -> None:
 def test_a_command_that_is_not_for_this_role(migrated: Administered) -> None:
     migrated.rows("INSERT INTO jobs (kind) VALUES ('x')")
     assert _said(migrated, "reader", "jobs", "cancel", "jobs", "--all", "--yes") == (
-        f"the role jobqueue_reader may not do this: permission denied for table jobs; {_GRANTED}"
+        f"the role jobqueue_reader may not do this: permission denied for table audit; {_GRANTED}"
     )
     assert _said(migrated, "host", "stats") == (
         "the role jobqueue_host may not do this: permission denied for schema jobqueue; "
         f"it lacks GRANT USAGE ON SCHEMA jobqueue TO jobqueue_host; {_GRANTED}"
     )
+
+
+def test_doctor_finds_nothing_amiss_with_the_role_of_a_worker(migrated: Administered) -> None:
+    migrated.rows("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY")
+    environment = {"DATABASE_URL": migrated.addresses["worker"]}
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"], env=environment, prog_name="jobqueue").stdout)
+    by_name = {each["check"]: each["status"] for each in found["checks"]}
+    assert (by_name["role"], by_name["table-rights"], by_name["row-security"]) == ("ok", "ok", "failure")
+    assert grant_roles(migrated.addresses["migrate"]) == []
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"], env=environment, prog_name="jobqueue").stdout)
+    assert {each["check"]: each["status"] for each in found["checks"]}["row-security"] == "ok"
 
 
 @pytest.mark.slow

@@ -109,7 +109,10 @@ def role(checkup: Checkup) -> Verdict:
     """The role may do no more than it needs."""
     [(name, superuser)] = checkup.rows(_ROLE)
     if superuser:
-        return warn(f"the role {name} is a superuser", "give the worker a role of its own that owns the tables")
+        return warn(
+            f"the role {name} is a superuser",
+            "give the worker a role of its own: `jobqueue roles --apply` makes jobqueue_worker",
+        )
     return well(f"the role {name} is no superuser")
 
 
