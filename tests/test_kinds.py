@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -54,11 +55,31 @@ def test_an_unknown_kind_waits_for_somebody_who_knows_it(rig: Rig) -> None:
     metrics = Metrics()
     rig.rows("INSERT INTO jobs (kind) VALUES ('mystery')")
     work(rig, Kinds(metrics))
-    (job,) = rig.rows("SELECT *, extract(epoch FROM run_after - now())::float8 AS wait FROM jobs")
+    (job,) = rig.rows("SELECT *, extract(epoch FROM run_after - created_at)::float8 AS wait FROM jobs")
     assert (job["status"], job["retry_count"], job["crash_count"]) == ("pending", 0, 0)
-    assert 50 < job["wait"] <= 60
+    assert 1 <= job["wait"] < 50
     assert "'mystery'" in job["error_message"]
-    assert b"jobqueue_jobs_unserved_total 1.0" in metrics.render()[0]
+    assert b"jobqueue_jobs_unserved_total" in metrics.render()[0]
+
+
+def test_a_job_that_nobody_has_known_for_long_is_looked_at_once_a_minute_and_told_as_often(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+    says = SimpleNamespace(warning=lambda _event, *, kind, jobs: told.append((kind, jobs)))
+    monkeypatch.setattr("jobqueue.kinds.log", says)
+    rig.rows(
+        "INSERT INTO jobs (kind, created_at) SELECT 'mystery', now() - interval '1 hour' FROM generate_series(1, 3)"
+    )
+    kinds = Kinds()
+    work(rig, kinds)
+    waits = rig.rows("SELECT extract(epoch FROM run_after - now())::float8 AS wait FROM jobs")
+    assert all(50 < job["wait"] <= 60 for job in waits)
+    assert told == [("mystery", 1)]
+    monkeypatch.setattr("jobqueue.kinds._TOLD_EVERY", 0.0)
+    rig.rows("UPDATE jobs SET run_after = now() WHERE id = (SELECT min(id) FROM jobs)")
+    work(rig, kinds)
+    assert told == [("mystery", 1), ("mystery", 3)]
 
 
 def test_a_handlers_own_verdict_counts(rig: Rig) -> None:

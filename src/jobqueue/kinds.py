@@ -5,6 +5,9 @@ This registry is the one switch: the process works on the kinds in it and ticks 
 
 from __future__ import annotations
 
+import threading
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -24,11 +27,15 @@ log = get_logger(__name__)
 
 QUEUE: Final = "jobs"
 
-COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_until")
-"""What a handler finds in `job.columns`. `payload` is the parsed JSON; the last four are None unless the job is a tick's."""
+COLUMNS: Final = ("kind", "payload", "schedule", "tick_at", "tick_slot", "tick_until", "created_at")
+"""What a handler finds in `job.columns`. `payload` is the parsed JSON; those of a tick are None in every other job."""
 
 UNSERVED_SECONDS: Final = 60.0
-"""Seconds for which a job is put off whose kind is not served here."""
+"""Seconds for which a job is put off at most whose kind is not served here. A new one is for a second, so that another process has
+it soon, and then for as long as it has existed."""
+
+# Seconds between two lines of the log about one kind.
+_TOLD_EVERY: Final = 60.0
 
 # Seconds for which a job is put off that found no database.
 _AWAY_SECONDS = 10.0
@@ -63,6 +70,9 @@ class Kinds:
         metrics = metrics or Metrics()
         self._handlers: dict[str, KindHandler] = {}
         self._conditions: dict[str, Callable[[Mapping[str, Any]], bool]] = {}
+        self._telling = threading.Lock()
+        self._untold: dict[str, int] = {}
+        self._told_at: dict[str, float] = {}
         self._unserved = Counter(
             "jobqueue_jobs_unserved", "Jobs put off because their kind is not served here", registry=metrics.registry
         )
@@ -110,8 +120,26 @@ class Kinds:
         handler = self._handlers.get(kind)
         if handler is None:
             self._unserved.inc()
-            log.warning("job_kind_unserved", kind=kind, seconds=UNSERVED_SECONDS)
+            self._tell(kind)
             raise Snooze(
-                f"no process has been found that serves the kind {kind!r}; this one does not", UNSERVED_SECONDS
+                f"no process has been found that serves the kind {kind!r}; this one does not",
+                min(max(1.0, _age(job.columns["created_at"])), UNSERVED_SECONDS),
             )
         return handler(job, context)
+
+    def _tell(self, kind: str) -> None:
+        """Log that a job of `kind` was put off; `jobs` are those since the last line about it, which is a minute ago at least."""
+        now = time.monotonic()
+        with self._telling:
+            self._untold[kind] = jobs = self._untold.get(kind, 0) + 1
+            if now - self._told_at.get(kind, -_TOLD_EVERY) < _TOLD_EVERY:
+                return
+            self._told_at[kind], self._untold[kind] = now, 0
+        log.warning("job_kind_unserved", kind=kind, jobs=jobs)
+
+
+def _age(created_at: Any) -> float:
+    """For how many seconds a job has existed. A host's column may say nothing, or nothing of a time zone."""
+    if not isinstance(created_at, datetime):
+        return UNSERVED_SECONDS
+    return (datetime.now(created_at.tzinfo) - created_at).total_seconds()

@@ -120,6 +120,18 @@ def test_nobody_at_work_is_said(jobqueue: Jobqueue, environment: dict[str, str])
     assert "jobqueue worker" in in_terminal(["stats"], environment).text
 
 
+def test_kinds_that_nobody_serves_are_said(sql: Database, jobqueue: Jobqueue, environment: dict[str, str]) -> None:
+    said = "no process has been found that serves the kind ''{}''; this one does not"
+    sql(
+        "INSERT INTO jobs (kind, created_at, run_after, error_message) SELECT kind, now() - age, now() + interval '50 seconds', "
+        f"'{said}' FROM (VALUES ('report', interval '1 hour'), ('report', '2 minutes'), ('new', '5 seconds')) AS jobs (kind, age)"
+    )
+    sql("INSERT INTO jobs (kind, run_after, error_message) VALUES ('plain', now() + interval '50 seconds', 'away')")
+    assert jobqueue("stats", "--json").document["unserved_kinds"] == [{"kind": "report", "jobs": 2}]
+    shown = [line.split() for line in in_terminal(["stats"], environment).text.splitlines()]
+    assert shown[shown.index(["KIND", "THAT", "NO", "WORKER", "SERVES", "JOBS"]) + 1] == ["report", "2"]
+
+
 def test_a_queue_that_does_not_answer_leaves_the_others_to_be_seen(
     database: str, jobqueue: Jobqueue, sql: Database
 ) -> None:

@@ -233,9 +233,9 @@ TABLE = {
         "workers", "warning", "workers of version 0.0.1", "complete",
     ),
     "a kind that nobody serves": Planted(
-        sql("""INSERT INTO jobs (kind, run_after, error_message) VALUES
-               ('invoice', now() + interval '1 hour', 'no process has been found that serves the kind ''invoice''; this one does not')"""),
-        "kinds", "warning", "no worker serves the kind 'invoice': 1 jobs", "jobqueue jobs cancel jobs --kind invoice",
+        sql("""INSERT INTO jobs (kind, created_at, run_after, error_message) VALUES
+               ('invoice', now() - interval '1 hour', now() + interval '1 minute', 'no process has been found that serves the kind ''invoice''; this one does not')"""),
+        "kinds", "warning", "no worker serves the kind 'invoice': 1 job waits", "jobqueue jobs cancel jobs --kind invoice",
     ),
     "a job that failed": Planted(
         sql("INSERT INTO jobs (kind, status, completed_at, error_message) VALUES ('x', 'failed', now(), 'no such file')"),

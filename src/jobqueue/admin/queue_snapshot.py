@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from psycopg import errors
 
 from jobqueue.admin.inspector import Inspector, QueueDepth, Throughput, WorkerRow, list_queues, list_workers
+from jobqueue.admin.unserved_kinds import list_unserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobqueue.admin.unserved_kinds import UnservedKind
     from jobqueue.kernel.database.limited import Connection
 
 
@@ -35,11 +37,12 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every queue and every worker at the moment `at`, in UTC by this machine's clock."""
+    """Every queue and every worker at the moment `at`, in UTC by this machine's clock, and the kinds that nobody serves."""
 
     at: datetime
     queues: list[QueueStats]
     workers: list[WorkerRow]
+    unserved: list[UnservedKind]
 
 
 def take_snapshot(connection: Connection, on_late: Callable[[str], object] = lambda _queue: None) -> Snapshot:
@@ -58,4 +61,9 @@ def take_snapshot(connection: Connection, on_late: Callable[[str], object] = lam
         except (errors.QueryCanceled, errors.LockNotAvailable):
             on_late(queue.name)
         found.append(QueueStats(queue.name, depth, throughput))
-    return Snapshot(datetime.now(UTC), found, list_workers(connection))
+    unserved = []
+    try:
+        unserved = list_unserved(connection)
+    except (errors.QueryCanceled, errors.LockNotAvailable):
+        on_late("jobs")
+    return Snapshot(datetime.now(UTC), found, list_workers(connection), unserved)

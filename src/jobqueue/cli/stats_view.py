@@ -36,6 +36,9 @@ def show(snapshot: Snapshot, *, headings: bool = True) -> None:
     draw(_queues(snapshot))
     typer.echo()
     draw(_workers(snapshot) if snapshot.workers else _nobody())
+    if snapshot.unserved:
+        typer.echo()
+        draw(_unserved(snapshot))
 
 
 def drawn(snapshot: Snapshot, *, trouble: str | None = None) -> RenderableType:
@@ -43,7 +46,9 @@ def drawn(snapshot: Snapshot, *, trouble: str | None = None) -> RenderableType:
     heading = Text(f"{stamp(snapshot.at)}  Ctrl-C ends", style="bright_black")
     if trouble is not None:
         heading = Text(f"{stamp(snapshot.at)}  {printable(trouble)}", style="bold red")
-    return Group(heading, Text(), _queues(snapshot), Text(), _workers(snapshot) if snapshot.workers else _nobody())
+    below: list[RenderableType] = [Text(), _unserved(snapshot)] if snapshot.unserved else []
+    workers = _workers(snapshot) if snapshot.workers else _nobody()
+    return Group(heading, Text(), _queues(snapshot), Text(), workers, *below)
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
@@ -54,6 +59,7 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
         "count_cap": COUNT_CAP,
         "queues": [_queue_document(queue) for queue in snapshot.queues],
         "workers": [_worker_document(worker) for worker in snapshot.workers],
+        "unserved_kinds": [{"kind": each.kind, "jobs": each.jobs} for each in snapshot.unserved],
     }
 
 
@@ -152,6 +158,13 @@ def _workers(snapshot: Snapshot) -> Table:
         queues = Text(printable(", ".join(worker.queues)))
         jobs = Text(f"{worker.in_flight}/{worker.concurrency}")
         made.add_row(Text(printable(worker.name)), state, jobs, up, printable(worker.version), queues)
+    return made
+
+
+def _unserved(snapshot: Snapshot) -> Table:
+    made = table("KIND THAT NO WORKER SERVES", ">JOBS")
+    for each in snapshot.unserved:
+        made.add_row(Text(printable(each.kind), style="yellow"), _count(each.jobs, "yellow"))
     return made
 
 

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Final
 from jobqueue import __version__
 from jobqueue.admin.inspector import Inspector, list_queues, list_workers
 from jobqueue.admin.selection import Selection
+from jobqueue.admin.unserved_kinds import list_unserved
 from jobqueue.doctor.checkup import Checkup, Verdict, named, warn, well
 from jobqueue.kinds import QUEUE as JOBS
 from jobqueue.moments import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# What a worker writes into a job whose kind it does not serve; such jobs are delayed, and few.
-_UNSERVED: Final = b"""
-SELECT kind, count(*) FROM (
-    SELECT kind FROM public.jobs
-    WHERE (status = 'pending') IS TRUE AND position IS NULL
-      AND error_message LIKE 'no process has been found that serves the kind%%' LIMIT 10000) AS waiting
-GROUP BY 1 ORDER BY 2 DESC, 1"""
 
 _PAUSED: Final = b"""
 SELECT name, paused_at, coalesce(paused_by, 'somebody') FROM public.schedules
@@ -57,10 +50,10 @@ def workers(checkup: Checkup) -> Iterator[Verdict]:
 
 def kinds(checkup: Checkup) -> Verdict:
     """Every kind of job has a handler somewhere."""
-    for kind, number in checkup.rows(_UNSERVED):
+    for unserved in list_unserved(checkup.connection):
         return warn(
-            f"no worker serves the kind {kind!r}: {number:,} jobs wait for one",
-            f"start a worker that has a handler for it, or `jobqueue jobs cancel {JOBS} --kind {kind}`",
+            unserved.sentence,
+            f"start a worker that has a handler for it, or `jobqueue jobs cancel {JOBS} --kind {unserved.kind}`",
         )
     return well("every kind of job that waits has a handler")
 
