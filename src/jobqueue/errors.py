@@ -60,6 +60,10 @@ class Interrupted(JobError):
     """The worker is shutting down: the job goes back to pending at once and no attempt is charged."""
 
 
+class TimedOut(JobError):
+    """The handler took longer than its queue's timeout: the attempt has failed, or the job where the queue says so."""
+
+
 class LeaseLost(JobError):
     """Somebody else holds this job now: stop touching the world; nothing this holder does is recorded.
 

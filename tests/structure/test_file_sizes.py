@@ -13,6 +13,7 @@ WHY = {
     "tests/kernel/database/test_prepared.py": "the driver's way and ours side by side: every value, answer and error on both",
     "tests/kernel/running/test_completer.py": "every outcome of a handler, alone, in a batch, and of a lease that is lost",
     "tests/kernel/running/test_endings.py": "a hundred ways for a handler to end, and the one test of them all",
+    "tests/kernel/running/test_loop_thread.py": "one event loop, and all that its jobs and its worker may do to it; they share a gate",
     "tests/kernel/test_adopt.py": "one function of SQL and the tables that it is asked to adopt",
     "tests/kernel/test_listener.py": "every way in which a rest begins and ends; they share a listener with a clock",
     "tests/media/test_media_purge.py": "one purge over files that share objects in every way",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from tests.support.gated_worker import Later
@@ -275,6 +275,30 @@ def test_nothing_that_a_job_does_to_the_loop_ends_it(rig: Rig) -> None:
         ("stops", "completed", 0),
         ("stops", "completed", 0),
     ]
+
+
+@pytest.mark.parametrize(("on_timeout", "left"), [("retry", ("pending", 1)), ("permanent", ("failed", 5))])
+def test_a_job_whose_time_is_over_is_cancelled_where_it_awaits(
+    rig: Rig, gate: Gate, on_timeout: Literal["retry", "permanent"], left: tuple[str, int]
+) -> None:
+    queue = Queue("jobs", gate.handle, backoff=Later(), timeout=0.01, on_timeout=on_timeout)
+    rig.insert()
+    assert rig.unstarted(queue).run_once(20.0)
+    assert gate.ended == ["cancelled"]
+    assert rig.rows("SELECT status, retry_count, error_message FROM jobs") == [
+        (*left, "the handler took longer than the queue's timeout of 0.01 s")
+    ]
+
+
+def test_a_timeout_of_a_handlers_own_is_an_error_like_any_other(rig: Rig) -> None:
+    async def handle(_job: Job, _context: Context) -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+
+    rig.insert()
+    queue = Queue("jobs", handle, timeout=60.0, on_timeout="permanent", permanent=(LookupError,), backoff=Later())
+    assert rig.unstarted(queue).run_once(20.0)
+    assert rig.rows("SELECT status, error_message FROM jobs") == [("pending", "TimeoutError")]
 
 
 def test_a_job_that_holds_the_loop_up_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from asyncio import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg.errors import InsufficientPrivilege
 
 from jobqueue.backoff import Backoff
-from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permanent, Retry, Snooze, in_seconds
+from jobqueue.errors import Cancelled, Interrupted, JobError, LeaseLost, Permanent, Retry, Snooze, TimedOut, in_seconds
 from jobqueue.kernel.running.outcome import Outcome
 from jobqueue.observe.log_context import attach, detach
 from jobqueue.observe.logging import get_logger
@@ -104,17 +104,23 @@ class Runner:
         return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
 
     async def run_on_loop(self, job: LeasedJob, handler: AsyncHandler, context: LoopContext) -> Outcome:
-        """Await the handler. As `run`, and a cancellation by the worker is an end by its reason."""
+        """Await the handler. As `run`, and a cancellation by the worker, or at the queue's timeout, is an end by its reason."""
         queue = self._queues[job.queue]
         began = time.perf_counter()
         with _InHand(job):
             try:
-                returned: object = await handler(job, context)  # type: ignore[func-returns-value]
+                async with asyncio.timeout(queue.timeout) as limit:
+                    returned: object = await handler(job, context)  # type: ignore[func-returns-value]
                 if returned is not None:
                     _raise_returned(returned)
                 ending = _COMPLETED
-            except CancelledError as error:
+            except asyncio.CancelledError as error:
                 ending = self._ending(queue, job, context, context.why_cancelled() or error)
+            except TimeoutError as error:
+                meant: BaseException = error
+                if limit.expired():
+                    meant = TimedOut(f"the handler took longer than the queue's timeout of {queue.timeout:g} s")
+                ending = self._ending(queue, job, context, meant)
             except BaseException as error:  # noqa: BLE001 - the same boundary
                 ending = self._ending(queue, job, context, error)
         return self._outcome(job, ending, time.perf_counter() - began, context.stages, recorded=context.committed)
@@ -156,6 +162,10 @@ class Runner:
                 return _Ending("fail", _text(error))
             case Snooze():
                 return _Ending("snooze", _text(error), in_seconds(error.seconds, "Snooze.seconds"))
+            case TimedOut() if queue.on_timeout == "permanent":
+                return _Ending("fail", _text(error))
+            case TimedOut():
+                return _Ending("retry", _text(error), self._backoff(queue, job))
             case Cancelled():
                 return _Ending("cancel", _text(error))
             case Interrupted():
@@ -168,6 +178,8 @@ class Runner:
             case Retry():
                 after = self._backoff(queue, job) if error.after is None else in_seconds(error.after, "Retry.after")
                 return _Ending("retry", _text(error), after)
+            case _ if isinstance(error, queue.permanent):
+                return self._failed(queue, job, error)._replace(verb="fail")
             case _:
                 return self._failed(queue, job, error)
 
