@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENVS := .venvs
 
-.PHONY: help demo test test-all test-debian servers chaos lint bench requirements clean
+.PHONY: help demo test test-all test-debian servers chaos lint bench reference requirements clean
 
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
@@ -67,6 +67,9 @@ lint: $(VENVS)/lint/.ready
 
 bench: $(VENVS)/bench/.ready
 	$(VENVS)/bench/bin/python -m bench $(ARGS)
+
+reference: $(VENVS)/test/.ready
+	$(VENVS)/test/bin/python -m tests.docs.api_reference
 
 requirements:
 	$(PYTHON) -m venv --clear $(VENVS)/requirements

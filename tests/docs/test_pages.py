@@ -12,6 +12,13 @@ from tests.structure.helpers import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jobqueue.demo.embedded_postgres import Postgres
+
+
+def test_the_program_of_the_readme_is_that_of_the_tutorial() -> None:
+    [shown] = [block for block in blocks("README.md") if block.language == "python"]
+    assert shown.text in [block.text for block in blocks("docs/tutorial.md")]
+
 
 def test_enqueue(reader: Reader, database: str) -> None:
     reader.read("docs/how-to/enqueue.md")
@@ -21,6 +28,20 @@ def test_enqueue(reader: Reader, database: str) -> None:
     assert found == [("report", None, False), ("report", "report 2026-01", False), ("reminder", None, True)]
 
 
+@pytest.mark.extended
+def test_tutorial(postgres: Postgres, tmp_path: Path) -> None:
+    """From an empty database."""
+    reader = Reader(tmp_path, postgres.create_database("tutorial"))
+
+    reader.read("docs/tutorial.md")
+
+    assert reader.printed.splitlines() == ["Ada completed True", "Grace completed True", "Nobody failed False"]
+    with psycopg.connect(reader.dsn) as connection:
+        found = connection.execute("SELECT status FROM invoices UNION ALL SELECT status FROM jobs").fetchall()
+    assert found == [("completed",)] * 4
+
+
+@pytest.mark.extended
 def test_testing(reader: Reader) -> None:
     reader.read("docs/how-to/testing.md")
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.docs.page import clean_environment
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def test_a_failure_is_seen(jobqueue_database):
 """
 
 
+@pytest.mark.slow
 def test_a_hosts_own_suite_passes_with_nothing_else(tmp_path: Path) -> None:
     for name, text in {"billing.py": PROGRAM, "conftest.py": CONFTEST, "test_billing.py": TESTS}.items():
         (tmp_path / name).write_text(text)

@@ -71,8 +71,10 @@ def enqueue(
     its payload stays. It does not begin before the host's transaction ends. Two transactions that do not see each other get a
     job each, of which the one that is claimed later ends `cancelled`; `wait` follows it to the other.
 
-    A role that may only insert, and read ids, is enough; to it the id of such a twin is None, which it may not look for. Raises TypeError and ValueError before anything
-    is sent, with a sentence that names the value, and whatever the host's library raises.
+    A role that may only insert, and read ids, is enough; to it the id of such a twin is None, which it may not look for.
+
+    Raises TypeError and ValueError before anything is sent, with a sentence that names the value, and whatever the host's
+    library raises.
     """
     columns = {"kind": "%(kind)s", "payload": "CAST(%(payload)s AS jsonb)"}
     values: dict[str, object] = {"kind": _text("kind", kind), "payload": encode(payload)}
