@@ -29,6 +29,7 @@ from jobqueue.schedule.scheduler import Scheduler
 from jobqueue.services import Services
 from jobqueue.web.app import create_app
 from jobqueue.web.artifact_run import artifact_route
+from jobqueue.web.call_gate import CallGate
 from jobqueue.web.health import Health
 from jobqueue.web.http_server import HttpServer
 from jobqueue.web.maintenance_runs import MaintenanceRuns, maintenance_routes
@@ -189,12 +190,15 @@ class Daemon:
     def _serve(self) -> HttpServer | None:
         if self._settings.port == 0:
             return None
-        routes = schedule_routes(self._settings, self._scheduler.kinds)
-        routes += [openapi_route(), *maintenance_routes(self._maintenance_runs, self._settings.cron_job_api_key)]
+        gate = CallGate(self._metrics, self._settings.cron_allowed_cidrs)
+        routes = schedule_routes(self._settings, self._scheduler.kinds, gate)
+        routes += [openapi_route(), *maintenance_routes(self._maintenance_runs, self._settings.cron_job_api_key, gate)]
         if self._artifact_runs is not None:
-            routes.append(artifact_route(self._artifact_runs.run, self._settings.cron_secret))
+            routes.append(artifact_route(self._artifact_runs.run, self._settings.cron_secret, gate))
         app = create_app(self._health, self._metrics, routes)
-        server = HttpServer(app, self._settings.http_host, self._settings.port)
+        server = HttpServer(
+            app, self._settings.http_host, self._settings.port, trusted_proxies=self._settings.trusted_proxies
+        )
         server.start()
         return server
 

@@ -6,6 +6,7 @@ import json
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.observe.metrics import Metrics
@@ -39,8 +40,10 @@ class Site:
         self.metrics = Metrics()
         self.server: HttpServer | None = None
 
-    def serve(self, *routes: BaseRoute) -> HttpServer:
-        self.server = HttpServer(create_app(self.health, self.metrics, routes), "127.0.0.1", 0)
+    def serve(self, *routes: BaseRoute, trusted_proxies: str = "") -> HttpServer:
+        networks = [ip_network(network) for network in trusted_proxies.split(",") if network]
+        app = create_app(self.health, self.metrics, routes)
+        self.server = HttpServer(app, "127.0.0.1", 0, trusted_proxies=networks)
         self.server.start()
         self._stack.callback(self.server.stop, 1.0)
         return self.server

@@ -14,7 +14,8 @@ from jobqueue.bounded_run import Unavailable
 from jobqueue.observe.logging import configure_logging
 from jobqueue.observe.redact import Redactor
 from jobqueue.settings.secret import Secret
-from jobqueue.web.artifact_run import ARTIFACT_PATH, RateLimit, artifact_route
+from jobqueue.web.artifact_run import ARTIFACT_PATH, artifact_route
+from jobqueue.web.call_gate import CallGate, RateLimit
 
 if TYPE_CHECKING:
     from tests.web.helpers import Answer, Site
@@ -39,8 +40,8 @@ def runs() -> Runs:
     return Runs()
 
 
-def unlimited() -> RateLimit:
-    return RateLimit(calls=10_000)
+def unlimited() -> CallGate:
+    return CallGate(failures_per_minute=10_000)
 
 
 def call(site: Site, secret: str | None = SECRET, method: str = "POST", **headers: str) -> Answer:
@@ -104,12 +105,12 @@ def test_the_answer_comes_as_soon_whether_the_secret_is_wrong_or_unset(site: Sit
 
 def test_the_13th_call_within_a_minute_is_refused(site: Site, runs: Runs) -> None:
     site.serve(artifact_route(runs, Secret(SECRET)))
-    statuses = [call(site, secret).status for secret in [SECRET, "wrong"] * 6]
-    assert statuses == [200, 404] * 6
+    statuses = [call(site, secret).status for secret in [SECRET, "wrong"] * 12]
+    assert statuses == [200, 404] * 12
     refused = [call(site), call(site, "wrong"), call(site, None)]
     assert [answer.status for answer in refused] == [429, 429, 429]
     assert all(0 < int(answer.headers["Retry-After"]) <= 60 for answer in refused)
-    assert runs.count == 6
+    assert runs.count == 12
 
 
 def test_applications_share_no_counts(site: Site, runs: Runs) -> None:

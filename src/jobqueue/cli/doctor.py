@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobqueue import __version__
+from jobqueue.version import __version__
 from jobqueue.cli.console import Json, at_terminal, note, print_json, print_rows, say
 
 if TYPE_CHECKING:

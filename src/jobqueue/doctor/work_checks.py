@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobqueue import __version__
+from jobqueue.version import __version__
 from jobqueue.admin.inspector import Inspector, list_queues, list_workers
 from jobqueue.admin.selection import Selection
 from jobqueue.admin.unserved_kinds import list_unserved

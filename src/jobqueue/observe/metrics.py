@@ -110,6 +110,12 @@ class Metrics:
             "schedule_last_success_timestamp_seconds", "When a schedule last ran well", "schedule"
         )
 
+        self.http_auth_failures = self._counter(
+            "http_auth_failures",
+            "Calls with a missing or wrong secret, or from an address that may not call",
+            "endpoint",
+        )
+
         self.build_info = Info("jobqueue_build", "What is running", registry=self.registry)
         self.build_info.info({"version": __version__, "python": platform.python_version(), **(build or {})})
         ProcessCollector(registry=self.registry)

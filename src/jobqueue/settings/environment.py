@@ -113,6 +113,10 @@ class Settings(BaseSettings):
 
     http_host: Annotated[str, listen_host(), Field(examples=["0.0.0.0"])] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
     port: Annotated[int, whole(0, 65_535), Field(examples=["8080"])] = 8080
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, networks(), Field(examples=["10.0.0.0/8"])] = ()
+    cron_allowed_cidrs: Annotated[
+        tuple[Network, ...], NoDecode, networks(), Field(examples=["192.0.2.10/32,2001:db8::/32"])
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         one_of("debug", "info", "warning", "error"),

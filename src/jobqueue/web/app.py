@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobqueue.web.exchange import HEADERS, answer
-from jobqueue.web.request_limits import ErrorGuard, RequestLimits
+from jobqueue.web.request_limits import ErrorGuard, RequestLimits, RequestRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from jobqueue.observe.metrics import Metrics
     from jobqueue.web.health import Health, Report
+
+
+REQUEST_LIMIT: Final = 256
+"""Requests that are worked on at once, beside probes; more are answered 503."""
+
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are answered whatever else the port is doing."""
 
 
 def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -47,7 +54,11 @@ def create_app(health: Health, metrics: Metrics, routes: Sequence[BaseRoute] = (
 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", page), *routes],
-        middleware=[Middleware(ErrorGuard), Middleware(RequestLimits)],
+        middleware=[
+            Middleware(ErrorGuard),
+            Middleware(RequestRoom, most=REQUEST_LIMIT, probes=PROBES),
+            Middleware(RequestLimits),
+        ],
         exception_handlers={HTTPException: _refuse},
     )
     # A redirect would go to whatever Host header the client sent.

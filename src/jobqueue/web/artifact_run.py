@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections import deque
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
@@ -16,7 +12,8 @@ from starlette.routing import Route
 
 from jobqueue.bounded_run import Unavailable
 from jobqueue.observe.logging import get_logger
-from jobqueue.web.exchange import answer, client_of, expected, header_of
+from jobqueue.web.call_gate import CallGate
+from jobqueue.web.exchange import answer, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,59 +30,25 @@ ARTIFACT_PATH: Final = "/delivery/admin/run-artifact-worker"
 CALLS_PER_MINUTE: Final = 12
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_MOST_CLIENTS: Final = 10_000
 # Calls wait for one another. Each holds a thread of this endpoint, so that other endpoints do not wait.
 _THREADS: Final = 64
 
 
-class RateLimit:
-    """Admits at most `calls` in any `seconds` for each client. It remembers a limited number of clients."""
-
-    def __init__(
-        self, calls: int = CALLS_PER_MINUTE, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._calls = calls
-        self._seconds = seconds
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._admitted: dict[str, deque[float]] = {}
-
-    def wait_for(self, client: str) -> float:
-        """Count a call and return 0; or, where the client may not call now, return the seconds until it may."""
-        client = _network(client)
-        with self._lock:
-            now = self._clock()
-            # The client goes last: the dictionary is in the order of last calls.
-            times = self._admitted.pop(client, deque())
-            while times and times[0] <= now - self._seconds:
-                times.popleft()
-            self._admitted[client] = times
-            while len(self._admitted) > _MOST_CLIENTS:
-                del self._admitted[next(iter(self._admitted))]
-            if len(times) >= self._calls:
-                return times[0] + self._seconds - now
-            times.append(now)
-            return 0.0
-
-
-def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLimit | None = None) -> Route:
+def artifact_route(run: Callable[[], Ran], secret: Secret | None, gate: CallGate | None = None) -> Route:
     """`POST /delivery/admin/run-artifact-worker`: calls `run` for whoever sends `secret` as X-CRON-SECRET.
 
     Without a secret, with a wrong one, and when none is configured, the answer is that of a path that does not exist,
-    after the same work. A client's calls past 12 a minute are answered 429, whatever it sends.
+    after the same work. A client's calls past 12 a minute are answered 429, right ones and wrong ones counted apart.
     """
-    limit = limit or RateLimit()
     threads = CapacityLimiter(_THREADS)
-    wanted = expected(secret)
+    entrance = (gate or CallGate()).entrance(
+        "run-artifact-worker", secret, "artifact_worker_cron_auth_failed", calls_per_minute=CALLS_PER_MINUTE
+    )
 
     async def endpoint(request: Request) -> Response:
         if request.method != "POST":
             raise HTTPException(404)
-        client = client_of(request)
-        if wait := limit.wait_for(client):
-            raise HTTPException(429, headers={"Retry-After": str(math.ceil(wait))})
-        if not wanted.matches(header_of(request, "x-cron-secret")):
-            log.warning("artifact_worker_cron_auth_failed", client=client, configured=secret is not None)
+        if not entrance.admits(request, header_of(request, "x-cron-secret")):
             raise HTTPException(404)
         began = time.monotonic()
         try:
@@ -101,14 +64,3 @@ def artifact_route(run: Callable[[], Ran], secret: Secret | None, limit: RateLim
         return answer(200, {"success": True, "processed": ran.processed, "recovered": ran.recovered})
 
     return Route(ARTIFACT_PATH, endpoint, methods=_METHODS)
-
-
-def _network(client: str) -> str:
-    """What counts as one client: an address, or in version 6 its /64, which every subscriber has at least."""
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return address.exploded[:19]
-    return str(address)

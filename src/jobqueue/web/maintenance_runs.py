@@ -20,7 +20,8 @@ from jobqueue.kernel.database.store import UnknownQueue
 from jobqueue.observe.logging import get_logger
 from jobqueue.retention.archive_tables import EVENTS, NOTIFICATIONS
 from jobqueue.retention.notification_expiry import Expired
-from jobqueue.web.exchange import answer, bearer_of, client_of, expected
+from jobqueue.web.call_gate import CallGate
+from jobqueue.web.exchange import answer, bearer_of
 from jobqueue.webhooks.webhook_retries import HandedOver
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ log = get_logger(__name__)
 
 RUN_SECONDS: Final = 18.0
 """How long a run begins batches, in seconds."""
+
+CALLS_PER_MINUTE: Final = 60
+"""Calls of one client to one endpoint; more are answered 429."""
 
 # Calls that may wait at once. Each holds a thread of these endpoints, so that other endpoints do not wait.
 _THREADS: Final = 16
@@ -87,17 +91,16 @@ class MaintenanceRuns:
             run.stop(max(0.0, until - time.monotonic()))
 
 
-def maintenance_routes(runs: MaintenanceRuns, key: Secret | None) -> list[Route]:
+def maintenance_routes(runs: MaintenanceRuns, key: Secret | None, gate: CallGate | None = None) -> list[Route]:
     """The three routes. Without a key, with a wrong one, and when none is configured, the answer is the same 401."""
-    wanted = expected(key)
     threads = CapacityLimiter(_THREADS)
+    gate = gate or CallGate()
 
     def route(name: str, run: Callable[[], dict[str, Any]]) -> Route:
+        entrance = gate.entrance(name, key, "maintenance_call_auth_failed", calls_per_minute=CALLS_PER_MINUTE)
+
         async def endpoint(request: Request) -> Response:
-            if not wanted.matches(bearer_of(request)):
-                log.warning(
-                    "maintenance_call_auth_failed", endpoint=name, client=client_of(request), configured=key is not None
-                )
+            if not entrance.admits(request, bearer_of(request)):
                 return answer(401, {"error": "Unauthorized"})
             # The body is read to its end first: one that is too large is refused before anything is done.
             await request.body()

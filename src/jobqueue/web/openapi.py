@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: describes the three endpoints of maintenance for machines."""
+"""`GET /openapi.json`: describes every endpoint for machines."""
 
 from __future__ import annotations
 
@@ -37,8 +37,17 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "jobqueue", "version": __version__},
-        "paths": {f"/api/workers/{name}": {"post": _operation(name, *what)} for name, what in _WORKERS.items()},
-        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        "paths": {
+            **{f"/api/workers/{name}": {"post": _operation(name, *what)} for name, what in _WORKERS.items()},
+            **_others(),
+        },
+        "components": {
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "cron": {"type": "apiKey", "in": "header", "name": "X-CRON-SECRET"},
+                "backend": {"type": "apiKey", "in": "header", "name": "X-Webhook-Secret"},
+            }
+        },
     }
 
 
@@ -52,8 +61,94 @@ def openapi_route() -> Route:
     return Route(PATH, endpoint, methods=["GET"])
 
 
+def _others() -> dict[str, Any]:
+    """Every path but those of maintenance."""
+    health = _object({"status": {"enum": ["ok", "failing"]}, "checks": {"type": "object"}})
+    return {
+        "/healthz": {"get": _probe("healthz", "Whether the process can make progress", health)},
+        "/readyz": {"get": _probe("readyz", "Whether the process is ready for work", health)},
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Metrics, as Prometheus or OpenMetrics text",
+                "responses": {"200": {"description": "The page", "content": {"text/plain": {}}}},
+            }
+        },
+        PATH: {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This description",
+                "responses": {"200": _answer("The description", {"type": "object"})},
+            }
+        },
+        "/delivery/admin/run-artifact-worker": {
+            "post": {
+                "operationId": "runArtifactWorker",
+                "summary": "Build artifacts that are due, and answer within 25 seconds",
+                "security": [{"cron": []}],
+                "responses": {
+                    "200": _answer(
+                        "Done", _object({"success": {"const": True}, "processed": _COUNT, "recovered": _COUNT})
+                    ),
+                    "404": _answer("The secret is missing or wrong, or none is configured", _ERROR),
+                    "429": _answer("More than 12 calls of a client within a minute", _ERROR),
+                    "503": _answer("The database does not answer", _ERROR),
+                },
+            }
+        },
+        "/cron/{schedule}": {
+            "post": {
+                "operationId": "runSchedule",
+                "summary": "Run a schedule now; two calls for one tick are one run",
+                "security": [{"key": []}],
+                "parameters": [{"name": "schedule", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "responses": {
+                    "200": _answer("The tick", _object({"status": {"enum": ["started", "paused", "off"]}})),
+                    "401": _answer("The key is missing or wrong", _ERROR),
+                    "404": _answer("There is no such schedule", _ERROR),
+                    "429": _answer("Too many calls of a client within a minute", _ERROR),
+                    "503": _answer("The database does not answer, or nothing here can do the work", _ERROR),
+                },
+            }
+        },
+        "/webhook/settings-changed": {
+            "post": {
+                "operationId": "settingsChanged",
+                "summary": "The backend's settings have changed: fetch them again",
+                "security": [{"backend": []}],
+                "requestBody": {
+                    "required": False,
+                    "content": {
+                        "application/json": {"schema": {"properties": {"changedBy": {"type": "string"}}}},
+                    },
+                },
+                "responses": {
+                    "200": _answer(
+                        "They will be fetched",
+                        _object(
+                            {
+                                "success": {"const": True},
+                                "message": {"type": "string"},
+                                "timestamp": {"type": "string", "format": "date-time"},
+                            }
+                        ),
+                    ),
+                    "401": _answer("The secret is missing or wrong", _ERROR),
+                    "429": _answer("Too many calls of a client within a minute", _ERROR),
+                    "500": _answer("No secret is configured", _ERROR),
+                    "503": _answer("The database does not answer", _ERROR),
+                },
+            }
+        },
+    }
+
+
+def _probe(name: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    responses = {"200": _answer("It is", schema), "503": _answer("It is not, and why", schema)}
+    return {"operationId": name, "summary": summary, "responses": responses}
+
+
 def _operation(name: str, summary: str, fields: dict[str, Any]) -> dict[str, Any]:
-    error = _object({"error": {"type": "string"}})
     return {
         "operationId": name,
         "summary": summary,
@@ -63,8 +158,9 @@ def _operation(name: str, summary: str, fields: dict[str, Any]) -> dict[str, Any
         "responses": {
             "200": _answer("Done", _object({**fields, "message": {"type": "string"}})),
             "401": _answer("The key is missing or wrong", _object({"error": {"const": "Unauthorized"}})),
-            "413": _answer("The body is larger than 64 KiB", error),
-            "503": _answer("The database or the object store does not answer", error),
+            "429": _answer("More than 60 calls of a client within a minute", _ERROR),
+            "413": _answer("The body is larger than 64 KiB", _ERROR),
+            "503": _answer("The database or the object store does not answer", _ERROR),
         },
     }
 
@@ -75,3 +171,6 @@ def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_ERROR: Final = _object({"error": {"type": "string"}})

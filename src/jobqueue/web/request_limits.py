@@ -56,6 +56,29 @@ class ErrorGuard:
             await _answer(500, "Internal server error", scope, receive, send)
 
 
+class RequestRoom:
+    """Answers 503 while `most` other requests are under way. Probes are always answered."""
+
+    def __init__(self, app: ASGIApp, most: int, probes: frozenset[str]) -> None:
+        self._app = app
+        self._most = most
+        self._probes = probes
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, if there is room."""
+        if scope.get("path") in self._probes:
+            await self._app(scope, receive, send)
+        elif self._under_way >= self._most:
+            await _answer(503, "Too many requests at once", scope, receive, send)
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
+
+
 class RequestLimits:
     """Answers 431 to headers over HEADER_LIMIT, 413 to a body over `limit` bytes and 408 to one that takes over `seconds`."""
 
@@ -73,6 +96,10 @@ class RequestLimits:
             await _answer(431, "Headers too large", scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # A proxy in front may take the other for the body's end, and what we take for the next request for a part of it.
+            await _answer(400, "Content-Length and Transfer-Encoding", scope, receive, send)
+            return
         # The server has checked that it is a number.
         if int(headers.get(b"content-length", b"0")) > self._limit:
             if b"expect" not in headers:

@@ -1,11 +1,12 @@
 """`POST /cron/{schedule}`: an external cron has a schedule run now. `POST /webhook/settings-changed`: the backend says that its
 settings for schedules have changed.
 
-Neither heeds a body: the path names the schedule, and the settings themselves come from the backend.
+Neither acts by a body: the path names the schedule, and the settings themselves come from the backend.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,11 +18,13 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt
 
 from jobqueue.database_session import connect
 from jobqueue.observe.logging import get_logger
+from jobqueue.observe.printable_text import printable
 from jobqueue.schedule.schedule_rules import previous
 from jobqueue.schedule.schedules_file import NAME
 from jobqueue.schedule.schedules_table import Schedules
 from jobqueue.schedule.settings_feed import ask_for_settings
-from jobqueue.web.exchange import answer, bearer_of, client_of, expected, header_of
+from jobqueue.web.call_gate import CallGate
+from jobqueue.web.exchange import answer, bearer_of, client_of, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +42,12 @@ log = get_logger(__name__)
 _CALLS: Final = 2
 _SECONDS: Final = 5
 _SILENCE: Final = 7.0
+
+CALLS_PER_MINUTE: Final = 120
+"""Calls of one client to one of these endpoints; more are answered 429."""
+
+# Characters of what the backend says of who changed its settings.
+_NAME_CHARACTERS: Final = 200
 
 # A definition may change between reading it and asking for a run, but hardly again and again.
 _ATTEMPTS: Final = 3
@@ -70,9 +79,9 @@ class _Connection:
             return cursor.fetchall() if cursor.description else []
 
 
-def schedule_routes(settings: Settings, kinds: Kinds) -> list[Route]:
+def schedule_routes(settings: Settings, kinds: Kinds, gate: CallGate | None = None) -> list[Route]:
     """The two routes. `kinds` tells which schedules can run in this deployment."""
-    endpoints = _Endpoints(settings, kinds)
+    endpoints = _Endpoints(settings, kinds, gate or CallGate())
     return [
         Route("/cron/{schedule}", endpoints.cron, methods=["POST"]),
         Route("/webhook/settings-changed", endpoints.settings_changed, methods=["POST"]),
@@ -80,16 +89,25 @@ def schedule_routes(settings: Settings, kinds: Kinds) -> list[Route]:
 
 
 class _Endpoints:
-    def __init__(self, settings: Settings, kinds: Kinds) -> None:
-        self._key = expected(settings.cron_job_api_key)
-        self._secret = settings.worker_webhook_secret
+    def __init__(self, settings: Settings, kinds: Kinds, gate: CallGate) -> None:
+        self._cron = gate.entrance(
+            "cron", settings.cron_job_api_key, "schedule_call_auth_failed", calls_per_minute=CALLS_PER_MINUTE
+        )
+        self._configured = settings.worker_webhook_secret is not None
+        # The backend calls, from wherever it runs.
+        self._changed = gate.entrance(
+            "settings-changed",
+            settings.worker_webhook_secret,
+            "settings_webhook_auth_failed",
+            calls_per_minute=CALLS_PER_MINUTE,
+            for_crons=False,
+        )
         self._conninfo = settings.conninfo
         self._kinds = kinds
         self._threads = CapacityLimiter(_CALLS)
 
     async def cron(self, request: Request) -> Response:
-        if not self._key.matches(bearer_of(request)):
-            log.warning("schedule_call_auth_failed", client=client_of(request))
+        if not self._cron.admits(request, bearer_of(request)):
             return answer(401, {"error": "Unauthorized"})
         # The body is read to its end first: one that is too large is refused before anything is done.
         await request.body()
@@ -102,12 +120,11 @@ class _Endpoints:
         return answer(*said)
 
     async def settings_changed(self, request: Request) -> Response:
-        if self._secret is None:
+        if not self._configured:
             return answer(500, {"error": "Server misconfigured"})
-        if not self._secret.matches(header_of(request, "x-webhook-secret")):
-            log.warning("settings_webhook_auth_failed", client=client_of(request))
+        if not self._changed.admits(request, header_of(request, "x-webhook-secret")):
             return answer(401, {"error": "Unauthorized"})
-        await request.body()
+        log.info("settings_webhook_accepted", client=client_of(request), changed_by=changed_by(await request.body()))
 
         def ask(schedules: Schedules) -> Said:
             ask_for_settings(schedules.database)
@@ -163,3 +180,13 @@ class _Endpoints:
                 return Said(503, {"error": f"The database {'takes no writes' if read_only else 'does not answer'}"})
 
         return await anyio.to_thread.run_sync(run, limiter=self._threads)
+
+
+def changed_by(body: bytes) -> str | None:
+    """Who changed the settings, as the backend says: text for the log, on which nothing rests."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    said = document.get("changedBy") if isinstance(document, dict) else None
+    return printable(said[:_NAME_CHARACTERS]) if isinstance(said, str) else None
