@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobqueue.version import __version__
 from jobqueue.cli.console import Json, at_terminal, note, print_json, print_rows, say
+from jobqueue.version import __version__
 
 if TYPE_CHECKING:
     from jobqueue.doctor.checkup import Checkup

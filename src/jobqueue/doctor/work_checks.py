@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobqueue.version import __version__
 from jobqueue.admin.inspector import Inspector, list_queues, list_workers
 from jobqueue.admin.selection import Selection
 from jobqueue.admin.unserved_kinds import list_unserved
 from jobqueue.doctor.checkup import Checkup, Verdict, named, warn, well
 from jobqueue.kinds import QUEUE as JOBS
 from jobqueue.moments import stamp
+from jobqueue.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
