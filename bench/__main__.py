@@ -17,6 +17,7 @@ BENCHES: Final = (
     ("schedules", "bench.schedules", "ticks of four processes while they are killed"),
     ("webhooks", "bench.webhooks", "10,000 events to 20 webhooks of which 12 are dead, slow or gone"),
     ("attempts", "bench.attempts", "no-op jobs with every attempt kept beside those that did not complete"),
+    ("async", "bench.async_handlers", "async handlers beside a bare asyncio.gather, and beside sync ones"),
     ("archival", "bench.archival", "expiry and archival of millions of rows, and inserts beside them"),
     ("queues", "bench.queues", "no-op jobs beside other queues and raw pgbench (needs npm for two of them)"),
 )
