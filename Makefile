@@ -34,7 +34,7 @@ $(eval $(call venv,lint,lint))
 $(eval $(call venv,bench,test))
 
 demo: $(VENVS)/demo/.ready
-	@$(VENVS)/demo/bin/jobqueue demo $(FOLDER) $(ARGS)
+	@$(VENVS)/demo/bin/jobqueue demo $(if $(FOLDER),'$(subst ','\'',$(patsubst ~/%,$(HOME)/%,$(FOLDER)))') $(ARGS)
 
 # Whole files go to the processes in the order that tests/conftest.py gives them, the slow ones first.
 pytest := $(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from jobqueue.cli import jobs, schedules, webhooks
 from jobqueue.cli.artifact import artifact
-from jobqueue.cli.command_failures import explain
+from jobqueue.cli.command_failures import explain, misused
 from jobqueue.cli.console import note
 from jobqueue.cli.demo import demo
 from jobqueue.cli.doctor import doctor
@@ -27,10 +28,25 @@ from jobqueue.cli.worker import worker
 from jobqueue.version import __version__
 
 _INTERRUPTED = 130
+_ENV_FILE = "--env-file"
 
 
 class Commands(TyperGroup):
     """When the outside world makes a command fail, ends it with a line and an exit code instead of a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--env-file FILE` out of the line, wherever it stands, and its variables in. The environment's own win."""
+        try:
+            for name, value in _read_env_files(args).items():
+                os.environ.setdefault(name, value)
+        except Exception as error:
+            stop = explain(error)
+            if stop is None:
+                raise
+            for line in stop.lines:
+                note(line)
+            raise typer.Exit(stop.code) from None
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with its exit code when it ends early or fails for a known reason."""
@@ -47,6 +63,26 @@ class Commands(TyperGroup):
             for line in stop.lines:
                 note(line)
             raise typer.Exit(stop.code) from None
+
+
+def _read_env_files(args: list[str]) -> dict[str, str]:
+    """The variables of every --env-file in `args`, which loses them. Of a variable in two files the last value counts."""
+    found: dict[str, str] = {}
+    place = 0
+    while place < len(args) and args[place] != "--":
+        option, sign, path = args[place].partition("=")
+        if option != _ENV_FILE:
+            place += 1
+            continue
+        del args[place]
+        if not sign:
+            if place == len(args):
+                raise misused(f"{_ENV_FILE} needs a file")
+            path = args.pop(place)
+        from jobqueue.settings.env_file import read_env_file
+
+        found |= read_env_file(Path(path))
+    return found
 
 
 app = typer.Typer(
@@ -69,12 +105,16 @@ def _describe(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(_ENV_FILE, help="Read variables from this file, NAME=value a line; after any command, too."),
+    ] = None,
 ) -> None:
     """Your Postgres table is the queue: publish pictures, work on jobs, look after them.
 
     Exit codes: 0 done; 1 it ran, and the answer is no or something failed; 2 wrong usage or configuration.
 
-    Configuration comes from the environment: DATABASE_URL at the least.
+    Configuration comes from the environment, or from --env-file: DATABASE_URL at the least.
 
     Example: jobqueue demo
     """
