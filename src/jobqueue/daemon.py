@@ -114,6 +114,7 @@ class Daemon:
         self._health.add_liveness("schedules", lambda: self._scheduler.stuck() or self._scheduler.failing())
         self._health.add_readiness("draining", lambda: "the worker is draining" if self._worker.draining else None)
         self._health.add_readiness("database", self._check_database)
+        self._health.add_note("paused", lambda: self._worker.paused)
         self._signals = 0
 
     def run(self) -> int:

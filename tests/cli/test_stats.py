@@ -43,6 +43,7 @@ def test_depth_by_state(sql: Database, jobqueue: Jobqueue, own_words: str) -> No
         "completed_last_5_minutes": 2,
         "completed_last_minute": 1,
         "failure_share_last_hour": pytest.approx(1 / 3),
+        "paused_at": None,
     }
 
 
@@ -90,7 +91,7 @@ def test_completed_jobs_are_not_counted_where_that_would_read_a_large_table(
     monkeypatch.setattr(inspector, "_CHEAP", 100.0)
     found = _queue(jobqueue, "jobs")
     assert (found["completed_last_hour"], found["completed_last_minute"]) == (None, None)
-    assert next(row for row in jobqueue("stats").rows if row[0] == "jobs")[6:] == ["", "", "", ""]
+    assert next(row for row in jobqueue("stats").rows if row[0] == "jobs")[6:] == [""] * 5
     sql("CREATE INDEX ON jobs (completed_at) WHERE status = 'completed'")
     found = _queue(jobqueue, "jobs")
     assert found["completed_last_hour"] in (59, 60)

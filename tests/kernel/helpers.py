@@ -158,7 +158,9 @@ class Engine:
             for queue in queues
         }
         meter = Meter(self.metrics, list(stores))
-        self.completer = Completer(Link(rig.dsn, "complete"), meter, stores, self.leases, self._entered, self._eased)
+        self.completer = Completer(
+            Link(rig.dsn, "complete"), meter, stores, self.leases, self._entered, self._eased, self._recorded
+        )
         self.claimer = Claimer(
             Link(rig.dsn, "claim"), meter, [(queue, stores[queue.name]) for queue in queues], self.leases, self.pool,
             self.completer, worker="engine", poll_seconds=poll,
@@ -166,6 +168,9 @@ class Engine:
 
     def _entered(self, queue: str) -> None:
         self.claimer.notify(queue)
+
+    def _recorded(self, queue: str) -> None:
+        self.claimer.freed(queue)
 
     def _eased(self) -> None:
         self.claimer.capacity.eased()

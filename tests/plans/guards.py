@@ -116,6 +116,13 @@ def _claim(rows: int, note: str = "", *, limit: int | None = None, pages: int = 
     return Guard("claim_jobs", rows, pages, 22, lambda _: params, limit or rows, note, by_index=rows > 50)
 
 
+def _claim_limited(rows: int, concurrency: int, *, limit: int | None = None, pages: int) -> Guard:
+    limits = {"concurrency": concurrency, "spacing": None, "burst": None, "patience": "60000"}
+    params = {**_CLAIM, **_LANES, **limits}
+    note = f"of-{concurrency}"
+    return Guard("claim_limited", rows, pages, 22, lambda _: params, limit or rows, note, by_index=rows > 50)
+
+
 def _write(name: str, rows: int, per_row: int) -> Guard:
     return Guard(name, rows, 100, per_row, _held(rows))
 
@@ -131,7 +138,10 @@ GUARDS = (
     _claim(0, "lanes-are-empty", limit=50, pages=20, priorities=[9, 8, 7]),
     # One descent, three or four pages, for each lane.
     _claim(50, "many-lanes", pages=64 * 5, priorities=_MANY, floors=[0] * 64),
-    Guard("claim_suspect", 1, 45, 0, lambda _: _CLAIM),
+    Guard("claim_suspect", 1, 45, 0, lambda _: _CLAIM, limit=1),
+    # What is leased is counted, up to the number that may be: the scene has two thousand leases, and a page for each.
+    *(_claim_limited(rows, 5_000, pages=2_500) for rows in (1, 50, 1000)),
+    _claim_limited(0, 20, limit=50, pages=100),
     # A descent for each lane and for each gap between them.
     Guard("survey_queue", 0, 50, 0, lambda _: {**_LANES, **_GAPS}),
     Guard(

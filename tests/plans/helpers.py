@@ -236,6 +236,9 @@ class Scene:
         """The text of a statement of the worker's, or of the one that people's dashboards ask."""
         if name == "inspect_queue":
             return render_statement(name, self.description, cap=sql.Literal(COUNT_CAP + 1)).decode()
+        if name == "claim_limited":
+            assert limit is not None
+            return self._statements.limited("claim_jobs", limit).decode()
         return self._statements(name, limit).decode()
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import errors
 
 from jobqueue.admin.inspector import Inspector, QueueDepth, Throughput, WorkerRow, list_queues, list_workers
+from jobqueue.admin.queue_states import list_states
 from jobqueue.admin.unserved_kinds import list_unserved
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue; what could not be found out in time is None."""
+    """One queue; what could not be found out in time is None. `paused_at` is None where it is not paused."""
 
     name: str
     depth: QueueDepth | None
     throughput: Throughput | None
+    paused_at: datetime | None = None
 
     @property
     def failure_share(self) -> float | None:
@@ -52,6 +54,7 @@ def take_snapshot(connection: Connection, on_late: Callable[[str], object] = lam
     looked at all the same. Raises psycopg.Error when the list of queues or of workers cannot be read.
     """
     found = []
+    paused = {state.name: state.paused_at for state in list_states(connection)}
     for queue in list_queues(connection):
         inspector = Inspector(connection, queue)
         depth, throughput = None, None
@@ -60,7 +63,7 @@ def take_snapshot(connection: Connection, on_late: Callable[[str], object] = lam
             throughput = inspector.throughput()
         except (errors.QueryCanceled, errors.LockNotAvailable):
             on_late(queue.name)
-        found.append(QueueStats(queue.name, depth, throughput))
+        found.append(QueueStats(queue.name, depth, throughput, paused.get(queue.name)))
     unserved = []
     try:
         unserved = list_unserved(connection)

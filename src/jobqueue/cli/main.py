@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from jobqueue.cli import jobs, schedules, webhooks
+from jobqueue.cli import jobs, queues, schedules, webhooks
 from jobqueue.cli.artifact import artifact
 from jobqueue.cli.command_failures import explain, misused
 from jobqueue.cli.console import note
@@ -127,6 +127,7 @@ app.command()(roles)
 app.command()(doctor)
 app.command()(stats)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(publish)

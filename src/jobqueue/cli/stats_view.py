@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     "queue", "due", "delayed", "processing", "failed", "oldest_due_seconds", "completed_last_hour", "completed_last_5_minutes",
-    "completed_last_minute", "failure_share_last_hour",
+    "completed_last_minute", "failure_share_last_hour", "paused_at",
 )  # fmt: skip
 
 _COUNTED = ("due", "delayed", "processing", "failed", "failed_last_hour")
@@ -75,6 +75,7 @@ def _queue_document(queue: QueueStats) -> dict[str, Any]:
         "completed_last_5_minutes": throughput.last_5_minutes if throughput else None,
         "completed_last_minute": throughput.last_minute if throughput else None,
         "failure_share_last_hour": queue.failure_share,
+        "paused_at": queue.paused_at,
     }
 
 
@@ -106,6 +107,7 @@ def _line(queue: QueueStats) -> list[object]:
         fields["completed_last_5_minutes"],
         fields["completed_last_minute"],
         None if share is None else f"{share:.4f}",
+        queue.paused_at,
     ]
 
 
@@ -114,7 +116,10 @@ def _queues(snapshot: Snapshot) -> Table:
         "QUEUE", ">DUE", ">DELAYED", ">PROCESSING", ">FAILED", ">OLDEST\nDUE", ">DONE\n1M/5M/1H", ">FAILING\n1H"
     )
     for queue in snapshot.queues:
-        made.add_row(Text(printable(queue.name)), *_cells(queue))
+        name = Text(printable(queue.name))
+        if queue.paused_at is not None:
+            name.append(" paused", style="bold yellow")
+        made.add_row(name, *_cells(queue))
     return made
 
 

@@ -46,6 +46,10 @@ class Meter:
     def rescued(self, queue: str, count: int) -> None:
         self.metrics.leases_rescued.labels(queue).inc(count)
 
+    def paused(self, queue: str, *, paused: bool) -> None:
+        """The queue was seen paused, or not."""
+        self.metrics.queue_paused.labels(queue).set(paused)
+
     def in_flight(self, counts: Mapping[str, int]) -> None:
         for queue, count in counts.items():
             self.metrics.jobs_in_flight.labels(queue).set(count)

@@ -20,6 +20,7 @@ from jobqueue.backoff import RECONNECT
 from jobqueue.database_absence import refusal
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
+from jobqueue.kernel.claiming.permits import limits_of
 from jobqueue.kernel.database.link import LOST, Link, watched
 from jobqueue.kernel.database.store import Store, describe, hidden_from, list_columns
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
@@ -119,6 +120,8 @@ class Worker:
         """
         with watched(self._link("start")) as link:
             self._stores = self._open_stores(link)
+            for queue in self._queues:
+                self._persist(self._state_limits, link, queue)
         sources = [(queue, self._stores[queue.name]) for queue in self._queues]
         self._meter = Meter(self.metrics, [queue.name for queue in self._queues])
         self.metrics.worker_concurrency.set(self._options.concurrency)
@@ -130,7 +133,7 @@ class Worker:
             self._meter, self._stores, self._leases, self._introduce,
         )  # fmt: skip
         self._completer = Completer(
-            self._link("complete"), self._meter, self._stores, self._leases, self._entered, self._eased
+            self._link("complete"), self._meter, self._stores, self._leases, self._entered, self._eased, self._recorded
         )
         self._claimer = Claimer(
             self._link("claim"), self._meter, sources, self._leases, self._places, self._completer,
@@ -235,6 +238,11 @@ class Worker:
     def draining(self) -> bool:
         return self._draining.is_set()
 
+    @property
+    def paused(self) -> list[str]:
+        """The queues that are paused, as far as this process knows."""
+        return self._claimer.paused if self.started else []
+
     def stuck(self) -> str | None:
         """Why this process makes no progress, or None. The database's absence is no reason: it comes back."""
         return find_stuck(self._loops) or self._pool.stuck()
@@ -273,6 +281,10 @@ class Worker:
         if refused:
             raise ConfigurationError([problem for error in refused for problem in error.problems])
         return stores
+
+    def _state_limits(self, link: Link, queue: Queue) -> None:
+        if others := self._stores[queue.name].state_limits(link, self.name, limits_of(queue)):
+            log.warning("limits_differ", queue=queue.name, workers=others)
 
     def _persist(self, ask: Callable[[Link, Subject], Answer], link: Link, subject: Subject) -> Answer:
         """What the database answers, which is waited for while it is away."""
@@ -333,6 +345,9 @@ class Worker:
 
     def _wake_claimer(self) -> None:
         self._claimer.wake()
+
+    def _recorded(self, queue: str) -> None:
+        self._claimer.freed(queue)
 
     def _eased(self) -> None:
         self._claimer.capacity.eased()

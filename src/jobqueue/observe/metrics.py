@@ -84,6 +84,8 @@ class Metrics:
             "queue_snapshot_timestamp_seconds", "When the queue was last counted", "queue"
         )
 
+        self.queue_paused = self._gauge("queue_paused", "1 while nobody may claim from the queue", "queue")
+
         self.leases_rescued = self._counter("leases_rescued", "Jobs taken back from workers that died", "queue")
         self.stale_outcomes = self._counter(
             "stale_outcomes", "Outcomes refused because the lease had gone to somebody else", "queue"

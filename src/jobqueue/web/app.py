@@ -70,7 +70,7 @@ async def _answer(ask: Callable[[], Report], threads: CapacityLimiter) -> Respon
     report = await anyio.to_thread.run_sync(ask, limiter=threads, abandon_on_cancel=True)
     checks = {name: "ok" if reason is None else reason for name, reason in report.checks.items()}
     status = "ok" if report.ok else "failing"
-    return answer(200 if report.ok else 503, {"status": status, "checks": checks})
+    return answer(200 if report.ok else 503, {"status": status, "checks": checks, **report.notes})
 
 
 async def _refuse(_request: Request, refusal: Exception) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from jobqueue.observe.logging import get_logger
@@ -19,15 +19,19 @@ log = get_logger(__name__)
 Check = Callable[[], str | None]
 """Gives None when all is well, else a short reason. Reasons are public: they hold no address and no secret."""
 
+Note = Callable[[], list[str]]
+"""Gives what is so of what it is about, at once: nothing is asked of others."""
+
 CACHE_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What several checks said: for each its reason, None where all is well."""
+    """What several checks said: for each its reason, None where all is well. `notes` say what is so and no fault."""
 
     checks: dict[str, str | None]
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -47,6 +51,7 @@ class Health:
         self._timeout_seconds = timeout_seconds
         self._liveness: list[_CheckRunner] = []
         self._readiness: list[_CheckRunner] = []
+        self._notes: dict[str, Note] = {}
 
     def add_liveness(self, name: str, check: Check) -> None:
         """Have `/healthz` fail while `check` gives a reason."""
@@ -56,13 +61,18 @@ class Health:
         """Have `/readyz` fail while `check` gives a reason."""
         self._readiness.append(_CheckRunner(name, check))
 
+    def add_note(self, name: str, note: Note) -> None:
+        """Have `/readyz` show what `note` gives, which fails nothing."""
+        self._notes[name] = note
+
     def liveness(self) -> Report:
         """Tell whether the process can make progress. Blocks for `timeout_seconds` at most."""
         return self._report(self._liveness)
 
     def readiness(self) -> Report:
         """Tell whether the process is ready for work. Blocks for `timeout_seconds` at most."""
-        return self._report(self._readiness)
+        notes = {name: found for name, note in self._notes.items() if (found := note())}
+        return Report(self._report(self._readiness).checks, notes)
 
     def _report(self, runners: list[_CheckRunner]) -> Report:
         for runner in runners:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from jobqueue.kernel.claiming.capacity import WORTH_HALVING, Capacity
 from jobqueue.kernel.claiming.lanes import Lanes
 from jobqueue.kernel.claiming.lost_claims import LostClaims
+from jobqueue.kernel.claiming.permits import Permits
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.database.lookback import Lookback
 from jobqueue.kernel.listener import ListenLoop
@@ -51,11 +52,13 @@ _YIELD_SECONDS = 0.0005
 class _Source:
     """One queue, as this claimer sees it. Times are time.monotonic().
 
-    `asked`: somebody notified us since the last claim. `drained`: the last claim and survey found no more.
+    `asked`: somebody notified us since the last claim. `drained`: the last claim and survey found no more. `due`: the last survey
+    found something due.
     """
 
     queue: Queue
     store: Store
+    permits: Permits
     lanes: Lanes = field(default_factory=Lanes)
     drained: bool = False
     asked: bool = True
@@ -64,6 +67,8 @@ class _Source:
     forgotten_at: float = field(default_factory=time.monotonic)
     suspects: bool = False
     server: float | None = None
+    due: bool = False
+    paused: bool = False
     delayed: Lookback = field(default_factory=Lookback)
 
 
@@ -89,7 +94,7 @@ class Claimer(ListenLoop):
         poll_seconds: float,
     ) -> None:
         super().__init__(link, meter)
-        self._sources = [_Source(queue, store) for queue, store in sources]
+        self._sources = [_Source(queue, store, Permits(queue, store, leases.lease_seconds)) for queue, store in sources]
         self._leases = leases
         self._pool = pool
         self._worker = worker
@@ -117,9 +122,20 @@ class Claimer(ListenLoop):
             if queue is None or source.queue.name == queue:
                 source.asked = True
 
+    def freed(self, queue: str) -> None:
+        """Outcomes of `queue` were recorded, and its limits may permit more. Callable from any thread."""
+        for source in self._sources:
+            if source.queue.name == queue and source.permits.freed():
+                self.wake()
+
     def lanes(self, queue: str) -> LaneFloors:
         """The queue's lanes with their safe floors, for measuring it. Callable from any thread."""
         return next(source.lanes.survey_from() for source in self._sources if source.queue.name == queue)
+
+    @property
+    def paused(self) -> list[str]:
+        """The queues that were paused when this claimer last looked."""
+        return [source.queue.name for source in self._sources if source.paused]
 
     @property
     def idle(self) -> bool:
@@ -138,6 +154,7 @@ class Claimer(ListenLoop):
         for source in self._sources:
             source.lanes.reset()
             source.delayed.reset()
+            source.permits.lost()
             source.drained = False
             source.asked = True
 
@@ -171,7 +188,7 @@ class Claimer(ListenLoop):
         for source in in_turn:
             if self._closed.is_set():
                 return 0.0
-            if not source.drained:
+            if not source.drained and now >= source.permits.until:
                 more = self._serve(source) or more
         return 0.0 if more else self._rest()
 
@@ -180,6 +197,9 @@ class Claimer(ListenLoop):
         if any(source.drained and source.asked for source in self._sources):
             return 0.0
         until = [source.look_at for source in self._sources if source.drained]
+        # One that lacks only capacity has no such time, or one that has passed.
+        now = time.monotonic()
+        until += [source.permits.until for source in self._sources if not source.drained and source.permits.until > now]
         if any(source.suspects for source in self._sources):
             until.append(self._next_suspect_at)
         return max(0.001, min(until) - time.monotonic()) if until else self._poll
@@ -222,8 +242,15 @@ class Claimer(ListenLoop):
             self._token = uuid4()
         if full:
             self._backlog = True
-            if now - source.surveyed_at < _SURVEY_EVERY:
-                return True
+        wait = max(0.0, source.permits.until - now)
+        short = source.permits.short or wait > 0
+        if (full or short) and now - source.surveyed_at < _SURVEY_EVERY and wait < _SURVEY_EVERY / 4:
+            return not wait
+        if short:
+            # What is due waits for permits, and not for somebody to tell of it.
+            self._survey(source)
+            source.drained = not source.due
+            return source.due and not wait
         source.drained = not self._survey(source) and not full
         return not source.drained
 
@@ -234,7 +261,7 @@ class Claimer(ListenLoop):
         leased = self._lease(
             source,
             limit,
-            lambda token: source.store.claim(self.link, lanes, limit, token, self._worker, self._leases.lease_seconds),
+            lambda token: source.permits.claim(self.link, lanes, limit, token, self._worker),
         )
         first: dict[int, int] = {}
         for job in leased:
@@ -272,9 +299,7 @@ class Claimer(ListenLoop):
             leased = self._lease(
                 source,
                 1,
-                lambda token, source=source: source.store.claim_suspect(  # type: ignore[misc]
-                    self.link, token, self._worker, self._leases.lease_seconds
-                ),
+                lambda token, source=source: source.permits.claim_suspect(self.link, token, self._worker),  # type: ignore[misc]
             )
             if leased:
                 self._alone, self._alone_since = True, time.monotonic()
@@ -290,13 +315,20 @@ class Claimer(ListenLoop):
         back = source.delayed.seconds()
         seen = source.store.survey(self.link, lanes, source.lanes.gaps(), back)
         source.surveyed_at = time.monotonic()
-        source.suspects = seen.suspects
+        source.suspects = seen.suspects and not seen.paused
+        source.permits.surveyed(limited=seen.limited)
+        if seen.paused is not source.paused:
+            log.info("queue_paused" if seen.paused else "queue_resumed", queue=source.queue.name)
+        source.paused = seen.paused
+        self.meter.paused(source.queue.name, paused=seen.paused)
         if source.server not in (None, seen.server):
             # A pooler led us to another server without a word: what we know of lanes is the other's.
             source.server = seen.server
             source.lanes.reset()
             source.delayed.reset()
-            return True
+            source.permits.lost()
+            source.due = not seen.paused
+            return source.due
         source.server = seen.server
         news = source.lanes.surveyed(lanes.priorities, seen.heads, seen.found, seen.oldest_running)
         if source.lanes.wants_mark:
@@ -307,7 +339,8 @@ class Claimer(ListenLoop):
             source.delayed.clean()
             if seen.next_delayed is not None:
                 source.look_at = min(source.look_at, source.surveyed_at + seen.next_delayed)
-        return news
+        source.due = not seen.paused and (news or any(head is not None for head in seen.heads))
+        return news and not seen.paused
 
     def last(self) -> None:
         try:

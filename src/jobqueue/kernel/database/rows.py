@@ -55,6 +55,7 @@ class Survey:
     `heads` has the first pending position of each lane surveyed, None where there is none. `found` has a priority in each
     gap that holds a due job. `next_delayed` is in seconds from now, None when nothing is delayed. `oldest_running` is a
     transaction's number, `last_position` the last position drawn, `server` when the server was started, which tells one from another.
+    `limited`: a process stated limits for the queue.
     """
 
     heads: list[int | None]
@@ -64,6 +65,30 @@ class Survey:
     oldest_running: int
     last_position: int
     server: float
+    paused: bool
+    limited: bool
+
+
+class Limits(NamedTuple):
+    """What a process states of a queue over all processes; None where it states nothing.
+
+    `spacing` are nanoseconds from one job to the next, `burst` jobs may start together.
+    """
+
+    concurrency: int | None = None
+    spacing: int | None = None
+    burst: int | None = None
+
+
+class Permit(NamedTuple):
+    """What a queue's limits said to a claim: it might lease so many `jobs`.
+
+    `again`: in how many seconds it is worth to claim again; None at once. `lagging`: some leases that count have run out.
+    """
+
+    jobs: int
+    again: float | None
+    lagging: bool
 
 
 @dataclass(frozen=True, slots=True)

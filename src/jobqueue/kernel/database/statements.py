@@ -31,6 +31,11 @@ _KEPT = {
 }
 
 
+# Whether nobody has paused the queue, and whether nobody limits it. The clause locks nothing where there is no row, and that is
+# the rule. It is there for the lock on the table, which shows who is claiming (admin/queue_states.py).
+_NONE_OF = "NOT EXISTS (SELECT FROM jobqueue.{} AS p WHERE p.queue = {} FOR KEY SHARE OF p)"
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """A queue's table and state words, as `jobqueue.adopt()` registered them. `table` is schema-qualified and quoted.
@@ -105,19 +110,40 @@ class Statements:
             "held": sql.SQL(_HELD).format(id_type=id_type),
             "keyed": sql.SQL("false"),
         }
+        self._unpaused, self._unlimited = (
+            sql.SQL(_NONE_OF).format(sql.SQL(table), sql.Literal(description.name)) for table in ("pauses", "limits")
+        )
         if key := description.coalesce_by:
             self._fragments["key"], self._fragments["key_name"] = sql.Identifier(key), sql.Literal(key)
             self._fragments["keyed"] = sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(key))
         self._rendered: dict[tuple[str, int | None], bytes] = {}
+        self._permitting: dict[tuple[str, int], bytes] = {}
         self._keeping: dict[str, bytes] = {}
 
     def __call__(self, name: str, limit: int | None = None) -> bytes:
         """The text of statement `name`; `limit` is rendered as a literal where the statement has one."""
         key = (name, limit)
         if key not in self._rendered:
-            fragments = self._fragments if limit is None else {**self._fragments, "limit": sql.Literal(limit)}
+            fragments = dict(self._fragments)
+            if limit is not None:
+                fragments["limit"] = fragments["most"] = sql.Literal(limit)
+                fragments["open"] = self._unpaused + sql.SQL(" AND ") + self._unlimited
             self._rendered[key] = render(statement(name), self._description, **fragments)
         return self._rendered[key]
+
+    def limited(self, name: str, limit: int) -> bytes:
+        """The text of a statement that claims as `name` does, and no more jobs than the queue's limits permit."""
+        if (name, limit) not in self._permitting:
+            fragments = {
+                **self._fragments,
+                "limit": sql.Literal(limit),
+                "most": sql.SQL("(SELECT greatest(permitted.jobs, 0) FROM permitted)"),
+                "open": self._unpaused,
+            }
+            claiming = render(statement(name), self._description, **fragments).decode().rstrip()
+            fragments["claiming"] = sql.SQL(claiming)
+            self._permitting[name, limit] = render(statement("claim_limited"), self._description, **fragments)
+        return self._permitting[name, limit]
 
     def keeping(self, name: str) -> bytes:
         """The text of a statement that records the outcomes as `name` does, and keeps the attempts."""

@@ -11,7 +11,7 @@ from psycopg import errors
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.database.lease_pairs import attempt_rows, lease_pairs
-from jobqueue.kernel.database.rows import Depth, Rescued, Survey
+from jobqueue.kernel.database.rows import Depth, Permit, Rescued, Survey
 from jobqueue.kernel.database.statements import COUNT_CAP, Description, Statements, statement
 from jobqueue.kernel.job import LeasedJob
 from jobqueue.observe.logging import get_logger
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.database.lease_pairs import Stages
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.database.rows import GoneWorker, KeepAttempts, LaneFloors, LaneGaps
+    from jobqueue.kernel.database.rows import GoneWorker, KeepAttempts, LaneFloors, LaneGaps, Limits
     from jobqueue.kernel.job import JobId
 
 
@@ -103,13 +103,45 @@ class Store:
 
     def claim_suspect(self, link: Link, token: UUID, worker: str, lease: float) -> list[LeasedJob]:
         """Lease one suspect, if one is due."""
-        return self._leased(link, self._sql("claim_suspect"), {"token": token, "worker": worker, "lease": lease}, token)
+        params = {"token": token, "worker": worker, "lease": lease}
+        return self._leased(link, self._sql("claim_suspect", 1), params, token)
+
+    def claim_limited(
+        self,
+        link: Link,
+        lanes: LaneFloors | None,
+        limit: int,
+        token: UUID,
+        worker: str,
+        lease: float,
+        limits: Limits,
+        back: float | None,
+    ) -> tuple[list[LeasedJob], Permit]:
+        """Lease as `claim` does, or without `lanes` as `claim_suspect` does, what the queue's limits over all processes permit.
+
+        `limits` are this process' own; those that others stated hold as well. `back` as Lookback gives it, for leases.
+        """
+        before = time.monotonic()
+        params = {
+            "token": token, "worker": worker, "lease": lease, "back": back, "patience": str(int(lease * 1000)),
+            **limits._asdict(), **({} if lanes is None else lanes._asdict()),
+        }  # fmt: skip
+        rows = link.fetch(self._sql.limited("claim_suspect" if lanes is None else "claim_jobs", limit), params)
+        permit = Permit(*rows[0][:3])
+        return self._jobs(link, [row[3:] for row in rows if row[3] is not None], token, before), permit
+
+    def state_limits(self, link: Link, worker: str, limits: Limits) -> list[str]:
+        """State this process' limits for all, and forget those of processes that are gone; returns who states others."""
+        params = {"queue": self.description.name, "worker": worker, **limits._asdict()}
+        return list(link.fetch(statement("state_limits"), params)[0][0])
 
     def _leased(self, link: Link, query: bytes, params: dict[str, Any], token: UUID) -> list[LeasedJob]:
         # The lease runs from a moment after this one, so what is held is always believed to be held for less.
         before = time.monotonic()
+        return self._jobs(link, link.fetch(query, params), token, before)
+
+    def _jobs(self, link: Link, rows: Sequence[tuple[Any, ...]], token: UUID, before: float) -> list[LeasedJob]:
         name, columns = self.description.name, self._columns
-        rows = link.fetch(query, params)
         leased = [
             LeasedJob(
                 name, id_, priority, retry_count, max_retries, max(0.0, waited),

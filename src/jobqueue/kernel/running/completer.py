@@ -66,7 +66,8 @@ class _Deferred(NamedTuple):
 class Completer(Loop):
     """Takes outcomes from the jobs' threads and writes them.
 
-    `entered(queue)` is called when jobs became pending again, `eased()` when fewer outcomes may be waiting than before.
+    `entered(queue)` is called when jobs became pending again, `recorded(queue)` when jobs ended in any way, `eased()` when fewer
+    outcomes may be waiting than before.
     """
 
     name = "complete"
@@ -79,12 +80,14 @@ class Completer(Loop):
         leases: Leases,
         entered: Callable[[str], None],
         eased: Callable[[], None],
+        recorded: Callable[[str], None] = lambda _queue: None,
     ) -> None:
         super().__init__(link, meter)
         self._stores = stores
         self._leases = leases
         self._entered = entered
         self._eased = eased
+        self._told = recorded
         self._outcomes: deque[Outcome] = deque()
         self._batch: list[Outcome] = []
         self._deferred: list[_Deferred] = []
@@ -148,6 +151,7 @@ class Completer(Loop):
                 ended = [outcome for outcome in outcomes if id(outcome) not in waiting]
             if verb in ("retry", "snooze", "release"):
                 self._entered(queue)
+            self._told(queue)
             self._leases.drop([outcome.job for outcome in ended])
             # This group must not be sent again when a later one loses the connection.
             self._batch = [outcome for _, unsent in left for outcome in unsent]

@@ -13,8 +13,9 @@ WHERE t.id = ANY (ARRAY(
     FROM {table} AS c
     WHERE (c.status = {pending}) IS TRUE AND c.position IS NULL AND c.run_after <= statement_timestamp()
       AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)
+      AND {open}
     ORDER BY c.run_after
-    LIMIT 1
+    LIMIT {most}
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING t.id, t.priority, coalesce(t.position, 0), t.retry_count, t.max_retries, t.crash_count,

@@ -3,7 +3,8 @@
 --     back (seconds: delayed jobs that became due longer ago are not looked for; NULL: all)
 -- out: one row: first pending position of each known lane at or above its floor (bigint[], NULL where there is none),
 --      a priority in each gap that has a due job, seconds until the next delayed job (NULL: none),
---      whether a suspect is due, the oldest transaction still running, the last position drawn, the start of the server.
+--      whether a suspect is due, the oldest transaction still running, the last position drawn, the start of the server,
+--      whether the queue is paused, whether somebody limits it.
 -- Plan: index probes only; the claim index once a lane and once a gap, the delayed and the suspect index once. The sequence is
 -- asked by a function: it can be read as a table only by a scan, which a session that goes by indexes takes for so costly
 -- that the server compiles the statement.
@@ -32,4 +33,6 @@ SELECT
               AND c.crash_count > 0 AND jobqueue.is_suspect(c.crash_count::bigint, c.retry_count::bigint, c.max_retries::bigint)),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     coalesce(pg_sequence_last_value('jobqueue.position'::regclass), 0),
-    extract(epoch FROM pg_postmaster_start_time())::float8
+    extract(epoch FROM pg_postmaster_start_time())::float8,
+    EXISTS (SELECT FROM jobqueue.pauses AS p WHERE p.queue = {queue}),
+    EXISTS (SELECT FROM jobqueue.limits AS l WHERE l.queue = {queue})
