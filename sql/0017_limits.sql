@@ -154,6 +154,10 @@ BEGIN
     RETURN (due - moment - (burst - 1) * spacing) / 1e9;
 END $$;
 
+-- A queue may say how many attempts its jobs have.
+UPDATE jobqueue.rights SET columns = columns || '{max_retries}'
+    WHERE role = 'jobqueue_worker' AND privilege = 'UPDATE' AND 'lease_token' = ANY (columns) AND NOT 'max_retries' = ANY (columns);
+
 -- The worker looks at pauses with a lock on the table, for which it must be able to update; it pauses and resumes.
 INSERT INTO jobqueue.rights (role, target, privilege) VALUES
     ('jobqueue_worker', 'jobqueue.pauses', 'SELECT'),

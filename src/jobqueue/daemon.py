@@ -115,6 +115,9 @@ class Daemon:
         self._health.add_readiness("draining", lambda: "the worker is draining" if self._worker.draining else None)
         self._health.add_readiness("database", self._check_database)
         self._health.add_note("paused", lambda: self._worker.paused)
+        self._health.add_note(
+            "stuck", lambda: [f"{name}: {count}" for name, count in self._worker.stuck_handlers.items()]
+        )
         self._signals = 0
 
     def run(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
@@ -128,7 +129,8 @@ class Rig:
 
     def run_once(self, handler: Handler, queue: str = "jobs", **options: Any) -> Worker:
         """Work on everything that is due."""
-        policy = {key: options.pop(key) for key in ("backoff", "columns", "limit", "keep_attempts") if key in options}
+        own = {field.name for field in fields(Queue)} - {"name", "handler"}
+        policy = {key: options.pop(key) for key in own & options.keys()}
         worker = self.unstarted(Queue(queue, handler, **policy), **options)
         worker.run_once(20.0)
         return worker

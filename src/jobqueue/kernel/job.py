@@ -48,7 +48,7 @@ class Job:
 class LeasedJob(Job):
     """The same attempt as the worker sees it, with the lease that it is held under.
 
-    `token` is new for each claim. `position` is the job's place in its lane. `renewed_at` is in time.monotonic(). `lost`:
+    `token` is new for each claim. `until` is when its handler's time is over, in time.monotonic(), None where it has any. `position` is the job's place in its lane. `renewed_at` is in time.monotonic(). `lost`:
     somebody else has the job, or may have. `ended`: the handler is through with it, and its outcome is on the way.
     """
 
@@ -58,3 +58,4 @@ class LeasedJob(Job):
     renewed_at: float
     lost: bool = False
     ended: bool = False
+    until: float | None = None

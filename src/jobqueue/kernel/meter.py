@@ -50,6 +50,14 @@ class Meter:
         """The queue was seen paused, or not."""
         self.metrics.queue_paused.labels(queue).set(paused)
 
+    def timed_out(self, queue: str) -> None:
+        """A handler did not come back after the queue's timeout."""
+        self.metrics.handlers_given_up.labels(queue).inc()
+
+    def stuck(self, counts: Mapping[str, int]) -> None:
+        for queue, count in counts.items():
+            self.metrics.handlers_stuck.labels(queue).set(count)
+
     def in_flight(self, counts: Mapping[str, int]) -> None:
         for queue, count in counts.items():
             self.metrics.jobs_in_flight.labels(queue).set(count)

@@ -56,8 +56,8 @@ class Queue:
     `_text`), before the worker starts, and says in sentences which of them its handler cannot use.
 
     `global_concurrency` bounds the queue's leased jobs, and `rate` how fast they start, over all processes; of what living
-    processes state the strictest holds. A handler that takes longer than `timeout` seconds has failed the attempt, or with
-    `on_timeout="permanent"` the job. `retries` replaces the table's default of max_retries; a row that says another number
+    processes state the strictest holds. A handler that takes longer than `timeout` seconds is ended at its next
+    checkpoint, or given up if it comes to none: the attempt has failed, or with `on_timeout="permanent"` the job. `retries` replaces the table's default of max_retries; a row that says another number
     keeps it. An exception of a class in `permanent` ends its job as Permanent does.
 
     A handler that is an `async def` runs on one event loop, beside the worker's concurrency: up to `limit` jobs at once, 1,000

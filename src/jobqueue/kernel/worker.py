@@ -20,8 +20,10 @@ from jobqueue.backoff import RECONNECT
 from jobqueue.database_absence import refusal
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel.claiming.claimer import Claimer
-from jobqueue.kernel.claiming.permits import limits_of
+from jobqueue.kernel.claiming.permits import limits_of, state_limits
 from jobqueue.kernel.database.link import LOST, Link, watched
+from jobqueue.kernel.database.retries import default_retries
+from jobqueue.kernel.database.rows import Retries
 from jobqueue.kernel.database.store import Store, describe, hidden_from, list_columns
 from jobqueue.kernel.leasing.heartbeat import Heartbeat
 from jobqueue.kernel.leasing.leases import Leases
@@ -34,6 +36,7 @@ from jobqueue.kernel.running.completer import Completer
 from jobqueue.kernel.running.context import Context
 from jobqueue.kernel.running.loop_context import LoopContext
 from jobqueue.kernel.running.loop_thread import THREADS, LoopThread
+from jobqueue.kernel.running.overtime import Overtime, whereabouts
 from jobqueue.kernel.running.places import Places
 from jobqueue.kernel.running.runner import Runner
 from jobqueue.kernel.running.thread_pool import Pool
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from jobqueue.kernel.database.statements import Description
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.loop import Loop
     from jobqueue.kernel.queue import AsyncHandler, Queue
@@ -61,6 +65,10 @@ Answer = TypeVar("Answer")
 
 # Seconds that handlers get to notice the end of the drain before the worker releases their jobs.
 _NOTICE = 2.0
+
+
+# Threads that do not come back from their handlers, in a process of no more slots than these, before it is to be replaced.
+_MOST_ABANDONED = 8
 
 
 class Worker:
@@ -90,6 +98,7 @@ class Worker:
         self._queues = list(queues)
         self._runner = Runner({queue.name: queue for queue in queues}, redact)
         self._leases = Leases(options.lease_seconds)
+        self._overtime = Overtime(queues, self._leases)
         self._pool = Pool(options.concurrency, self._run, self._freed, self._broke)
         routes = {queue.name: route for queue in queues if (route := route_of(queue)) is not None}
         self._on_loop = LoopThread(self._run_on_loop, self._wake_claimer, self._broke)
@@ -245,7 +254,19 @@ class Worker:
 
     def stuck(self) -> str | None:
         """Why this process makes no progress, or None. The database's absence is no reason: it comes back."""
-        return find_stuck(self._loops) or self._pool.stuck()
+        return find_stuck(self._loops) or self._pool.stuck() or self._crowded()
+
+    @property
+    def stuck_handlers(self) -> dict[str, int]:
+        """How many handlers have not come back long after their queue's timeout, by queue."""
+        return {queue: count for queue, count in self._overtime.stuck().items() if count}
+
+    def _crowded(self) -> str | None:
+        """Why this process should be replaced: each handler that does not come back keeps a thread, and what that holds."""
+        abandoned, most = self._pool.abandoned, max(_MOST_ABANDONED, self._options.concurrency)
+        if abandoned < most:
+            return None
+        return f"{abandoned} handlers have not come back after their timeout: a process is replaced at {most}"
 
     def failing(self) -> str | None:
         """Which loop has failed at every turn for a minute, and why; None when all get on."""
@@ -270,11 +291,12 @@ class Worker:
                 hidden = self._persist(hidden_from, link, description) if found else None
                 if unmet := find_unmet(queue, description, found, hidden):
                     raise ConfigurationError(unmet)
+                retries = self._retries(link, queue, description)
             except ConfigurationError as error:
                 refused.append(error)
             else:
                 stores[queue.name] = Store(
-                    description, queue.columns, keep_attempts=queue.keep_attempts, worker=self.name
+                    description, queue.columns, keep_attempts=queue.keep_attempts, worker=self.name, retries=retries
                 )
         if len(refused) == 1:
             raise refused[0]
@@ -282,8 +304,21 @@ class Worker:
             raise ConfigurationError([problem for error in refused for problem in error.problems])
         return stores
 
+    def _retries(self, link: Link, queue: Queue, description: Description) -> Retries | None:
+        if queue.retries is None:
+            return None
+        default = self._persist(default_retries, link, description)
+        if default is None:
+            raise ConfigurationError(
+                [
+                    f"the queue {queue.name} says how many retries a job has that does not, and its table {description.table} has no "
+                    "number as the default of max_retries to tell those by"
+                ]
+            )
+        return Retries(default, queue.retries)
+
     def _state_limits(self, link: Link, queue: Queue) -> None:
-        if others := self._stores[queue.name].state_limits(link, self.name, limits_of(queue)):
+        if others := state_limits(link, queue.name, self.name, limits_of(queue)):
             log.warning("limits_differ", queue=queue.name, workers=others)
 
     def _persist(self, ask: Callable[[Link, Subject], Answer], link: Link, subject: Subject) -> Answer:
@@ -319,6 +354,7 @@ class Worker:
         }
 
     def _run(self, job: LeasedJob) -> None:
+        self._overtime.begin(job)
         context = Context(
             job, self._stores[job.queue], self._leases, self._transactions, self._interrupted, self._draining
         )
@@ -336,6 +372,22 @@ class Worker:
         self._end(job, self._runner.give_up(job, error))
 
     def _end(self, job: LeasedJob, outcome: Outcome) -> None:
+        if self._overtime.end(job):
+            self._submit(job, outcome)
+
+    def _give_up(self, job: LeasedJob, thread: threading.Thread, seconds: float) -> None:
+        """End a job whose handler does not come back, and give its slot to another thread."""
+        log.error(
+            "handler_stuck", queue=job.queue, job_id=str(job.id), attempt=job.attempt, seconds=round(seconds, 1),
+            at=whereabouts(thread),
+        )  # fmt: skip
+        # Not renewed any more, and every checkpoint raises.
+        job.lost = True
+        self._meter.timed_out(job.queue)
+        self._submit(job, self._runner.time_out(job, seconds))
+        self._pool.abandon(thread)
+
+    def _submit(self, job: LeasedJob, outcome: Outcome) -> None:
         job.ended = True
         self._completer.submit(outcome)
         self._claimer.capacity.ended(job.queue)
@@ -381,6 +433,9 @@ class Worker:
         while not self._stopped.wait(0.5):
             now = time.monotonic()
             self._meter.in_flight(self._claimer.capacity.in_flight)
+            for overdue in self._overtime.overdue(now):
+                self._give_up(*overdue)
+            self._meter.stuck(self._overtime.stuck())
             self._places.look_after()
             guarded: list[Link | Transactions] = [self._transactions, *self._links]
             for connections in guarded:

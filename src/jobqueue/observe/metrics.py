@@ -86,6 +86,12 @@ class Metrics:
 
         self.queue_paused = self._gauge("queue_paused", "1 while nobody may claim from the queue", "queue")
 
+        self.handlers_stuck = self._gauge(
+            "handlers_stuck", "Handlers that were given up after their queue's timeout and still run", "queue"
+        )
+        self.handlers_given_up = self._counter(
+            "handlers_given_up", "Handlers that did not come back after their queue's timeout", "queue"
+        )
         self.leases_rescued = self._counter("leases_rescued", "Jobs taken back from workers that died", "queue")
         self.stale_outcomes = self._counter(
             "stale_outcomes", "Outcomes refused because the lease had gone to somebody else", "queue"

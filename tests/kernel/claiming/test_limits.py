@@ -12,7 +12,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from jobqueue.kernel import Queue, Rate
-from jobqueue.kernel.claiming.permits import limits_of
+from jobqueue.kernel.claiming.permits import limits_of, state_limits
 from jobqueue.kernel.database.rows import LaneFloors, Limits
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def claim(rig: Rig, limits: Limits, most: int = 100, back: float | None = None) 
 
 def state(rig: Rig, limits: Limits, worker: str = "w") -> Limits:
     """Have a process state these limits."""
-    rig.store().state_limits(rig.link, worker, limits)
+    state_limits(rig.link, "jobs", worker, limits)
     return limits
 
 
@@ -156,7 +156,7 @@ def test_a_clock_that_was_set_back_holds_the_queue_up_for_no_longer_than_an_empt
 def test_who_states_other_limits_is_told(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     state(rig, Limits(1), "other")
     state(rig, TWO, "same")
-    assert rig.store().state_limits(rig.link, "w", TWO) == ["other"]
+    assert state_limits(rig.link, "jobs", "w", TWO) == ["other"]
     rig.worker(Queue("jobs", nothing))
     [line] = [record for record in caplog.records if record.message == "limits_differ"]
     assert line.fields["workers"] == ["other", "same", "w"]  # type: ignore[attr-defined]
@@ -176,7 +176,7 @@ def test_queues_with_long_names_have_rates_of_their_own(rig: Rig) -> None:
     for name in names:
         rig.insert(2, name, id="=generate_series")
         store = rig.store(name)
-        store.state_limits(rig.link, "w", Limits(None, _HOUR, 1))
+        state_limits(rig.link, name, "w", Limits(None, _HOUR, 1))
         jobs, _ = store.claim_limited(
             rig.link, LaneFloors([5], [0]), 9, uuid4(), "w", 60.0, Limits(None, _HOUR, 1), None
         )

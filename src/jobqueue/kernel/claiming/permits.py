@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobqueue.kernel.database.lookback import Lookback
 from jobqueue.kernel.database.rows import Limits
+from jobqueue.kernel.database.statements import statement
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,6 +26,12 @@ def limits_of(queue: Queue) -> Limits:
     if queue.rate is None:
         return Limits(queue.global_concurrency)
     return Limits(queue.global_concurrency, queue.rate.interval, queue.rate.burst)
+
+
+def state_limits(link: Link, queue: str, worker: str, limits: Limits) -> list[str]:
+    """State a process' limits for all, and forget those of processes that are gone; returns who states others."""
+    params = {"queue": queue, "worker": worker, **limits._asdict()}
+    return list(link.fetch(statement("state_limits"), params)[0][0])
 
 
 class Permits:

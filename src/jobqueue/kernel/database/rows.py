@@ -80,6 +80,13 @@ class Limits(NamedTuple):
     burst: int | None = None
 
 
+class Retries(NamedTuple):
+    """How many attempts a job has that says nothing: the table's default, and what the queue puts in its place."""
+
+    default: int
+    ours: int
+
+
 class Permit(NamedTuple):
     """What a queue's limits said to a claim: it might lease so many `jobs`.
 

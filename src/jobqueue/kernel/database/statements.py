@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
+
+if TYPE_CHECKING:
+    from jobqueue.kernel.database.rows import Retries
 
 STATES: Final = ("pending", "processing", "completed", "failed", "cancelled")
 """The states of a job, for each of which a queue has a word of its own."""
@@ -34,6 +37,10 @@ _KEPT = {
 # Whether nobody has paused the queue, and whether nobody limits it. The clause locks nothing where there is no row, and that is
 # the rule. It is there for the lock on the table, which shows who is claiming (admin/queue_states.py).
 _NONE_OF = "NOT EXISTS (SELECT FROM jobqueue.{} AS p WHERE p.queue = {} FOR KEY SHARE OF p)"
+
+
+# Before the first attempt has failed: what somebody says later is meant.
+_RETRIES = ", max_retries = CASE WHEN t.retry_count = 0 AND t.max_retries = {} THEN {} ELSE t.max_retries END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +103,12 @@ def _doubled(text: str) -> str:
 
 
 class Statements:
-    """The statements of one queue for its workers, each rendered once; `columns` are those that a claim reads besides."""
+    """The statements of one queue for its workers, each rendered once; `columns` are those that a claim reads besides.
 
-    def __init__(self, description: Description, columns: tuple[str, ...]) -> None:
+    With `retries` a claim gives a job that says what the table says by itself the queue's own number.
+    """
+
+    def __init__(self, description: Description, columns: tuple[str, ...], retries: Retries | None = None) -> None:
         id_type = sql.SQL(description.id_type)
         self._description = description
         self._fragments: dict[str, sql.Composable] = {
@@ -109,6 +119,7 @@ class Statements:
             "nth": sql.SQL(_NTH).format(id_type=id_type),
             "held": sql.SQL(_HELD).format(id_type=id_type),
             "keyed": sql.SQL("false"),
+            "retries": sql.SQL("") if retries is None else sql.SQL(_RETRIES).format(*map(sql.Literal, retries)),
         }
         self._unpaused, self._unlimited = (
             sql.SQL(_NONE_OF).format(sql.SQL(table), sql.Literal(description.name)) for table in ("pauses", "limits")

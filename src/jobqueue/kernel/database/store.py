@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jobqueue.kernel.database.lease_pairs import Stages
     from jobqueue.kernel.database.link import Link
-    from jobqueue.kernel.database.rows import GoneWorker, KeepAttempts, LaneFloors, LaneGaps, Limits
+    from jobqueue.kernel.database.rows import GoneWorker, KeepAttempts, LaneFloors, LaneGaps, Limits, Retries
     from jobqueue.kernel.job import JobId
 
 
@@ -79,10 +79,11 @@ class Store:
         *,
         keep_attempts: KeepAttempts = "failed",
         worker: str | None = None,
+        retries: Retries | None = None,
     ) -> None:
         self.description = description
         self._columns = columns
-        self._sql = Statements(description, columns)
+        self._sql = Statements(description, columns, retries)
         self._keeps_all = keep_attempts == "all"
         self._worker = worker
 
@@ -129,11 +130,6 @@ class Store:
         rows = link.fetch(self._sql.limited("claim_suspect" if lanes is None else "claim_jobs", limit), params)
         permit = Permit(*rows[0][:3])
         return self._jobs(link, [row[3:] for row in rows if row[3] is not None], token, before), permit
-
-    def state_limits(self, link: Link, worker: str, limits: Limits) -> list[str]:
-        """State this process' limits for all, and forget those of processes that are gone; returns who states others."""
-        params = {"queue": self.description.name, "worker": worker, **limits._asdict()}
-        return list(link.fetch(statement("state_limits"), params)[0][0])
 
     def _leased(self, link: Link, query: bytes, params: dict[str, Any], token: UUID) -> list[LeasedJob]:
         # The lease runs from a moment after this one, so what is held is always believed to be held for less.

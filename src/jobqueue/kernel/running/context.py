@@ -11,7 +11,7 @@ from psycopg import errors
 from tenacity import Retrying, retry_if_exception
 
 from jobqueue.backoff import RECONNECT
-from jobqueue.errors import LeaseLost, Snooze
+from jobqueue.errors import LeaseLost, Snooze, TimedOut
 from jobqueue.kernel.database.link import LOST
 from jobqueue.kernel.leasing.leases import LOST_LEASE
 from jobqueue.kernel.running.commit_in_doubt import CommitInDoubt
@@ -124,18 +124,25 @@ class Context:
         """Return when the job may be acted on. Call it between steps, and before every step that others can see.
 
         It waits while the database gives no answer about the lease. Raises LeaseLost when somebody else has the job or it was
-        cancelled, Interrupted when the worker is shutting down.
+        cancelled, Interrupted when the worker is shutting down, TimedOut when the queue's timeout is over.
         """
         waited = self._leases.guard(self._job, self._interrupted)
         if waited > 0.0:
             self._count(waited)
+        until = self._job.until
+        if until is not None and time.monotonic() >= until:
+            raise TimedOut("the handler took longer than the queue's timeout")
 
     def _count(self, waited: float) -> None:
         """Add a wait that ends now. The threads of a handler wait for the same answer, and at the same time."""
         with _counting:
             now = time.monotonic()
-            self.without_database += min(waited, now - self._counted_until)
+            spent = min(waited, now - self._counted_until)
+            self.without_database += spent
             self._counted_until = now
+            if self._job.until is not None:
+                # No handler is charged with that.
+                self._job.until += spent
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -129,6 +129,14 @@ class Runner:
         """The outcome of a job whose thread was ended by `error` outside its handler: a failed attempt."""
         return self._outcome(job, self._failed(self._queues[job.queue], job, error), 0.0, {}, recorded=False)
 
+    def time_out(self, job: LeasedJob, took: float) -> Outcome:
+        """The outcome of a job whose handler did not come back although its time is over."""
+        queue = self._queues[job.queue]
+        error = TimedOut(
+            f"the handler took longer than the queue's timeout of {queue.timeout:g} s, and had not come back after {took:.0f} s"
+        )
+        return self._outcome(job, self._judge(queue, job, error), took, {}, recorded=False)
+
     def _outcome(
         self, job: LeasedJob, ending: _Ending, took: float, stages: dict[str, float], *, recorded: bool
     ) -> Outcome:

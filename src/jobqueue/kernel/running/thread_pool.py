@@ -44,6 +44,7 @@ class Pool:
         self._ready = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._running = 0
+        self._abandoned: set[threading.Thread] = set()
         self._threads: set[threading.Thread] = set()
         self._started = 0
         self._unoccupied = 0
@@ -90,6 +91,22 @@ class Pool:
         with self._lock:
             self._call()
 
+    def abandon(self, thread: threading.Thread) -> None:
+        """Let another thread take the place of one that does not come back from its job. If it does, it ends."""
+        with self._lock:
+            if thread not in self._threads:
+                return
+            self._threads.discard(thread)
+            self._abandoned.add(thread)
+            self._end_run()
+            self._call()
+        self._freed()
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads were abandoned and have not come back."""
+        return len(self._abandoned)
+
     def stuck(self) -> str | None:
         """Why slots are lost, or None: a thread that is gone without a word still holds its job's."""
         with self._lock:
@@ -122,10 +139,13 @@ class Pool:
             self._serve()
         finally:
             with self._lock:
-                self._threads.discard(threading.current_thread())
-                # It may be the one that was on its way, or that jobs counted on.
-                self._called = False
-                self._call()
+                thread = threading.current_thread()
+                if thread in self._threads:
+                    self._threads.discard(thread)
+                    # It may be the one that was on its way, or that jobs counted on.
+                    self._called = False
+                    self._call()
+                self._abandoned.discard(thread)
 
     def _serve(self) -> None:
         waiting, run, freed = self._waiting, self._run, self._freed
@@ -157,7 +177,16 @@ class Pool:
                 raise
             finally:
                 with self._lock:
-                    self._running -= 1
-                    if not self._running and not waiting:
-                        self._idle.notify_all()
-                freed()
+                    abandoned = bool(self._abandoned) and threading.current_thread() in self._abandoned
+                    if not abandoned:
+                        self._end_run()
+                if not abandoned:
+                    freed()
+            if abandoned:
+                return
+
+    def _end_run(self) -> None:
+        """One job runs less. The caller holds the lock."""
+        self._running -= 1
+        if not self._running and not self._waiting:
+            self._idle.notify_all()

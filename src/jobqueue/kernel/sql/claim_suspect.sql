@@ -7,7 +7,7 @@ SET status = {processing},
     lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
     locked_by = %(worker)s,
     started_at = clock_timestamp(),
-    updated_at = clock_timestamp()
+    updated_at = clock_timestamp(){retries}
 WHERE t.id = ANY (ARRAY(
     SELECT c.id
     FROM {table} AS c
