@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from tests.support.waiting import eventually
 
-from jobqueue.doctor.checkup import Checkup, Limits
+from jobqueue.doctor.checkup import Checkup, Thresholds
 from jobqueue.doctor.examination import CHECKS, Examination, Finding, examine
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Healthy:
     store: ObjectStore
     folder: Path
     admin_url: str
-    limits: Limits = field(default_factory=Limits)
+    limits: Thresholds = field(default_factory=Thresholds)
     clock: Callable[[], float] = time.time
     cleanup: ExitStack = field(default_factory=ExitStack)
 

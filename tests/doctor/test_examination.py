@@ -16,7 +16,7 @@ from tests.structure.helpers import ROOT
 from tests.support.s3 import strict_store, without_list_right
 
 from jobqueue.demo.launch import free_port
-from jobqueue.doctor.checkup import Checkup, Limits, Verdict
+from jobqueue.doctor.checkup import Checkup, Thresholds, Verdict
 from jobqueue.doctor.examination import CHECKS, Check, examine
 from jobqueue.storage.objects import Objects
 
@@ -57,13 +57,13 @@ def taken_port(system: Healthy) -> None:
 
 
 def open_transaction(system: Healthy) -> None:
-    system.limits = Limits(transaction_seconds=0.0)
+    system.limits = Thresholds(transaction_seconds=0.0)
     session = system.cleanup.enter_context(psycopg.connect(system.environ["DATABASE_URL"], application_name="report"))
     session.execute("SELECT count(*) FROM publish_jobs")
 
 
 def dead_rows(system: Healthy) -> None:
-    system.limits = Limits(dead_rows=10)
+    system.limits = Thresholds(dead_rows=10)
     system.sql("INSERT INTO jobs (kind, status) SELECT 'x', 'completed' FROM generate_series(1, 50)")
     system.sql("UPDATE jobs SET payload = '[]'")
     system.sql("DELETE FROM jobs")

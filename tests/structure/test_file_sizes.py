@@ -8,6 +8,7 @@ LONG = 300
 
 WHY = {
     "src/jobqueue/kernel/claiming/claimer.py": "the one loop that claims: its turns share the sources, the room and who runs alone",
+    "src/jobqueue/kernel/database/store.py": "a method for each statement on one queue's table; they share its description and who asks",
     "src/jobqueue/kernel/worker.py": "starts the loops in order and stops them in order; each half is wrong without the other",
     "tests/doctor/test_examination.py": "one table of everything that can be wrong with an installation, and how it is found",
     "tests/kernel/database/test_prepared.py": "the driver's way and ours side by side: every value, answer and error on both",

@@ -50,7 +50,7 @@ def fail(says: str, remedy: str, about: str | None = None) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Thresholds:
     """What is too much: seconds of an open transaction, seconds between two clocks, and dead rows of a table."""
 
     transaction_seconds: float = 3600.0
@@ -66,7 +66,7 @@ class Checkup:
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    limits: Limits = field(default_factory=Limits)
+    limits: Thresholds = field(default_factory=Thresholds)
     clock: Callable[[], float] = time.time
     problems: list[str] = field(default_factory=list)
     facts: set[str] = field(default_factory=set)

@@ -311,8 +311,10 @@ class Worker:
         if default is None:
             raise ConfigurationError(
                 [
-                    f"the queue {queue.name} says how many retries a job has that does not, and its table {description.table} has no "
-                    "number as the default of max_retries to tell those by"
+                    (
+                        f"the queue {queue.name} says how many retries a job has that does not, and its table"
+                        f" {description.table} has no number as the default of max_retries to tell those by"
+                    )
                 ]
             )
         return Retries(default, queue.retries)
