@@ -376,7 +376,7 @@ def test_a_password_that_was_right_is_waited_for(host: Host, bucket: Bucket, lau
     try:
         dsn = make_conninfo(host.dsn, user="turncoat", password="canary-first")
         with SteadyOrigin({"photo": picture(84)}) as origin:
-            worker = launch(worker_environment(dsn, origin, bucket, PORT=port, HTTP_HOST=HOST))
+            worker = launch(worker_environment(host.dsn, origin, bucket, DATABASE_URL=dsn, PORT=port, HTTP_HOST=HOST))
             worker.wait_for("worker_started")
             host.execute("ALTER ROLE turncoat PASSWORD 'canary-second'")
             host.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'turncoat'")

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, Self
 
 from tests.support.host import Host
+from tests.support.roles import as_role, let_in
 from tests.support.waiting import eventually
 
 from jobqueue.settings.database_url import DatabaseUrl
@@ -20,6 +21,7 @@ WORKER: Final = ("-m", "tests.faults.ledger_worker")
 _TABLES: Final = """
 CREATE TABLE effects (job_id bigint NOT NULL, token uuid NOT NULL);
 CREATE TABLE outcomes (job_id bigint NOT NULL, status text NOT NULL, token uuid);
+GRANT INSERT ON effects, outcomes TO jobqueue_worker;
 CREATE FUNCTION note_outcome() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO outcomes VALUES (NEW.id, NEW.status, NEW.lease_token);
@@ -32,11 +34,12 @@ CREATE TRIGGER note_outcome AFTER UPDATE OF status ON jobs FOR EACH ROW
 
 
 class Ledger(Host):
-    """A host whose jobs are worked on by `tests.faults.ledger_worker`."""
+    """A host whose jobs are worked on by `tests.faults.ledger_worker`, which comes as jobqueue_worker."""
 
     def __init__(self, dsn: str, *, tables: str = _TABLES) -> None:
         super().__init__(dsn)
         if tables:
+            let_in(dsn)
             self.execute(tables)
 
     @classmethod
@@ -63,7 +66,7 @@ class Ledger(Host):
         worker = launch(
             {
                 # As the daemon completes what an operator wrote; a connection that is not answered is given up sooner.
-                "DATABASE_URL": DatabaseUrl(f"{dsn}?connect_timeout=2").conninfo({}),
+                "DATABASE_URL": DatabaseUrl(f"{as_role(dsn, 'worker')}?connect_timeout=2").conninfo({}),
                 "CONCURRENCY": str(concurrency),
                 "LEASE_SECONDS": str(lease),
                 "ANSWER_SECONDS": str(answer),

@@ -14,6 +14,7 @@ from tests.support.daemon import worker_environment
 from tests.support.host import Host
 from tests.support.jpeg import picture
 from tests.support.origin import SteadyOrigin
+from tests.support.roles import let_in
 from tests.support.servers import make_server
 from tests.support.waiting import eventually
 
@@ -39,6 +40,7 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
     """A server of the test's own, which may crash."""
     with make_server(server_folder / "outage", careless=False) as postgres:
         migrate(postgres.dsn)
+        let_in(postgres.dsn)
         yield postgres
 
 

@@ -75,7 +75,7 @@ class Day:
         with FaultyServer(reply(200)) as receiver, SteadyOrigin(dict(_FILES)) as origin:
             (self.folder / "schedules.toml").write_text(_SCHEDULES)
             environment = worker_environment(
-                self._address("worker"), origin, self.bucket,
+                self.dsn, origin, self.bucket, DATABASE_URL=self._address("worker"),
                 SCHEDULES_FILE=self.folder / "schedules.toml", WORKER_POLL_INTERVAL=300, CONCURRENCY=4,
                 WEBHOOK_ALLOW_HTTP="true", WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8",
             )  # fmt: skip

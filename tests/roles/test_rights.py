@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg import errors
 from tests.roles.helpers import Administered
+from tests.structure.helpers import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +176,49 @@ def test_whatever_a_hosts_write_calls_runs_without_rights_in_our_schema(administ
     )
     assert len(found) >= 10
     assert [name for name, text in found if re.search(r"jobqueue\.|public\.|nextval", text)] == []
+
+
+# How a statement that needs the right begins. Rows that are locked, or written on a conflict, take UPDATE as well.
+_VERBS = {
+    "SELECT": r"(?:FROM|JOIN|UPDATE|INTO)\s+{table}\b",
+    "INSERT": r"INSERT INTO {table}\b",
+    "UPDATE": r"UPDATE {table}\b|INSERT INTO {table}\b[^;]*ON CONFLICT[^;]*DO UPDATE|FROM {table}\b[^;]*FOR (?:NO KEY UPDATE|UPDATE|KEY SHARE|SHARE)",
+    "DELETE": r"DELETE FROM {table}\b",
+    "USAGE": r"nextval\('{table}'\)",
+}
+
+# Tables that statements name in braces: what every claim locks; every queue, and what archival reads and deletes.
+_LOCKED_BY_PARTS = {("jobqueue.pauses", "UPDATE"), ("jobqueue.limits", "UPDATE")}
+_NAMED_BY_PARTS = {"public.platform_events", "public.platform_notifications", "public.notification_state"}
+
+
+def test_the_worker_has_no_right_that_no_statement_uses(administered: Administered) -> None:
+    # Statements of migrations are the owner's; bodies of functions that run with the caller's rights are not.
+    bodies = administered.rows(
+        "SELECT prosrc FROM pg_proc WHERE pronamespace = 'jobqueue'::regnamespace AND NOT prosecdef AND prorettype <> 'trigger'::regtype"
+    )
+    files = [path.read_text() for kind in ("*.py", "*.sql") for path in (ROOT / "src").rglob(kind)]
+    said = ";\n".join([*files, *(body for (body,) in bodies)])
+    queues = {f"public.{name}" for (name,) in administered.rows("SELECT name FROM jobqueue.queues")}
+    wanted = administered.rows(
+        "SELECT target, privilege, columns FROM jobqueue.rights WHERE role = 'jobqueue_worker' AND target LIKE '%.%'"
+    )
+    idle = [
+        (target, privilege)
+        for target, privilege, _ in wanted
+        if target not in queues | _NAMED_BY_PARTS
+        and (target, privilege) not in _LOCKED_BY_PARTS
+        and not re.search(_VERBS[privilege].format(table=re.escape(target)), said)
+    ]
+    unwritten = [
+        (target, column)
+        for target, privilege, columns in wanted
+        # That of events is there for the lock alone.
+        if privilege == "UPDATE" and target != "public.platform_events"
+        for column in columns or ()
+        if not re.search(rf"\b{column} = ", said)
+    ]
+    assert (idle, unwritten) == ([], [])
 
 
 def test_a_right_for_every_table(administered: Administered) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tests.support.roles import as_role
 from tests.support.waiting import eventually
 
 from jobqueue.demo.leash import Leash
@@ -37,9 +38,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def worker_environment(dsn: str, origin: SteadyOrigin, bucket: Bucket, **variables: object) -> dict[str, str]:
-    """The environment of a daemon that publishes from `origin` to `bucket`; `variables` are added, by their names."""
+    """The environment of a daemon that publishes from `origin` to `bucket`; `variables` are added, by their names.
+
+    It comes to the database of `dsn` as jobqueue_worker.
+    """
     return {
-        "DATABASE_URL": dsn,
+        "DATABASE_URL": as_role(dsn, "worker"),
         "RAID_PUB_ENDPOINT": origin.endpoint,
         "RAID_PUBLISHER_SECRET": origin.secret,
         **bucket.environment(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from psycopg.rows import dict_row
+from tests.support.roles import let_in
 
 from jobqueue import migrations
 
@@ -25,9 +26,11 @@ Row = dict[str, Any]
 
 
 def migrated(postgres: Postgres) -> str:
-    """Make a database with all migrations in it; returns its name, for the fixture `template`."""
+    """Make a database with all migrations in it, let the roles in; returns its name, for the fixture `template`."""
     name = f"migrated_{os.getpid()}_{next(_numbers)}"
-    migrations.migrate(postgres.create_database(name))
+    dsn = postgres.create_database(name)
+    migrations.migrate(dsn)
+    let_in(dsn)
     return name
 
 
