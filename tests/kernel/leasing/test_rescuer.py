@@ -13,6 +13,7 @@ from tests.support.waiting import eventually
 
 from jobqueue.kernel import Chore, Queue
 from jobqueue.kernel.database.rows import LaneFloors
+from jobqueue.kernel.leasing.presence import LOCK_CLASS
 from jobqueue.kernel.leasing.rescuer import Rescuer
 from jobqueue.kernel.meter import Meter
 from jobqueue.migrations import migrate
@@ -265,3 +266,26 @@ def test_where_each_look_comes_late_there_is_one_a_lease(rig: Rig) -> None:
     )  # fmt: skip
     began = rescuer._present_at
     assert [rescuer._must_wait(began + 1.5 * look) for look in range(1, 7)] == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize("other", ["time", "server"])
+def test_a_witness_that_was_interrupted_has_seen_nothing(rig: Rig, other: str) -> None:
+    """A frozen server cuts the others off as well; and a pooler may lead to another server, where no lock is held yet."""
+    rescuer = Rescuer(
+        rig.link, Meter(Metrics(), []), [], lease_seconds=60.0, poll_seconds=1.0,
+        notify=lambda _: None, lanes=lambda _: LaneFloors([], []), current=lambda: True,
+    )  # fmt: skip
+    rig.sql.execute(b"SELECT pg_advisory_lock(%s, 7)", [LOCK_CLASS])
+    rig.sql.execute(
+        b"INSERT INTO jobqueue.workers (name, version, queues, concurrency, in_flight, draining, presence) VALUES ('w', '1', '{}', 1, 0, false, 7)"
+    )
+    rescuer._watch_workers()
+    rig.sql.execute(b"SELECT pg_advisory_unlock(%s, 7)", [LOCK_CLASS])
+    assert rescuer._witness._held
+    if other == "time":
+        rescuer._watched_at -= 10.0
+    else:
+        assert rescuer._server is not None
+        rescuer._server -= 1.0
+    rescuer._watch_workers()
+    assert not rescuer._witness._held
