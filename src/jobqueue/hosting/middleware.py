@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from jobqueue.errors import JobError
 from jobqueue.kernel import Context, Job
 from jobqueue.kernel.queue import is_async
+from jobqueue.kernel.running.runner import raise_returned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,24 +36,19 @@ def wrap(handler: Call, layers: Sequence[Middleware | AsyncMiddleware]) -> Call:
 
 
 def _raising(handler: Call) -> Call:
-    """The handler, which raises a verdict that it would return: those around it see every end in one way."""
+    """The handler, which raises what it would return and must not, or means as raised: those around it see every end in one way."""
 
     def call(job: Job, context: Context) -> None:
-        _raise_verdict(handler(job, context))
+        raise_returned(handler(job, context))
 
     return call
 
 
 def _raising_async(handler: Call) -> Call:
     async def call(job: Job, context: Context) -> None:
-        _raise_verdict(await handler(job, context))
+        raise_returned(await handler(job, context))
 
     return call
-
-
-def _raise_verdict(returned: object) -> None:
-    if isinstance(returned, JobError):
-        raise returned
 
 
 def _within(layer: Middleware, inner: Call) -> Call:

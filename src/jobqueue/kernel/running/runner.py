@@ -97,7 +97,7 @@ class Runner:
                 # The type says that there is nothing; a host's code may not.
                 returned: object = queue.handler(job, context)
                 if returned is not None:
-                    _raise_returned(returned)
+                    raise_returned(returned)
                 ending = _COMPLETED
             except BaseException as error:  # noqa: BLE001 - the boundary: whatever a handler raises is its job's end
                 ending = self._ending(queue, job, context, error)
@@ -112,7 +112,7 @@ class Runner:
                 async with asyncio.timeout(queue.timeout) as limit:
                     returned: object = await handler(job, context)  # type: ignore[func-returns-value]
                 if returned is not None:
-                    _raise_returned(returned)
+                    raise_returned(returned)
                 ending = _COMPLETED
             except asyncio.CancelledError as error:
                 ending = self._ending(queue, job, context, context.why_cancelled() or error)
@@ -217,7 +217,7 @@ def _uncharged(ending: _Ending, error: BaseException, away: float) -> _Ending:
     return _Ending("snooze", why, ending.delay if asked else _AGAIN.delay(0))
 
 
-def _raise_returned(returned: object) -> None:
+def raise_returned(returned: object) -> None:
     """Raise what the handler returned instead of raising it, and TypeError for work that nobody would do. Ignores all else."""
     if isinstance(returned, JobError):
         raise returned
