@@ -32,7 +32,7 @@ def test_a_queue_is_paused_and_resumed(sql: Database, jobqueue: Jobqueue) -> Non
 def test_a_queue_that_does_not_exist_is_no_queue(jobqueue: Jobqueue) -> None:
     for command in ("pause", "resume"):
         ran = jobqueue("queues", command, "non")
-        assert ran.code == 2
+        assert ran.code == 1
         assert "there is no queue 'non'; the queues of this database are: " in ran.err
 
 
