@@ -56,10 +56,14 @@ def test_a_handler_that_takes_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(
         "import jobqueue\n\napp = jobqueue.App()\n\n\n"
         '@app.kind("report")\ndef report(payload: int) -> None: ...\n\n\n'
-        "def use(context: jobqueue.Context) -> None:\n    report(7)\n    report('seven')\n"
+        "def use(context: jobqueue.Context) -> None:\n    report(7)\n    report('seven')\n\n\n"
+        '@app.queue("invoices")\nasync def ask(invoice: str, context: jobqueue.Context) -> None: ...\n\n\n'
+        "async def use_it(context: jobqueue.Context) -> None:\n    await ask('seven', context)\n    await ask(7, context)\n"
     )
     for command in (["mypy", "--strict", "wrong.py"], ["pyright", "--pythonpath", sys.executable, "wrong.py"]):
         with pytest.raises(AssertionError) as refused:
             check(tmp_path, *command)
         assert "wrong.py:6" in str(refused.value), "a handler takes a context, too"
         assert "wrong.py:12" in str(refused.value), "the decorator keeps the type"
+        assert "wrong.py:21" in str(refused.value), "that of an async handler too"
+        assert "wrong.py:20" not in str(refused.value)
