@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -136,3 +138,27 @@ def assert_colour(pixels: Pixels, expected: tuple[int, ...], across: float = 0.5
     found = pixels[int(down * (height - 1)), int(across * (width - 1))]
     assert len(found) == len(expected), f"{found} is not {expected}"
     assert np.abs(found.astype(int) - expected).max() <= 3, f"{found} is not {expected}"
+
+
+# Prints the bytes by which the peak of memory grew while the picture was looked at, and published.
+_GROWTH = """
+import sys
+from pathlib import Path
+from jobqueue.media.formats import probe, sniff
+from jobqueue.media.variants import render
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+path = Path(sys.argv[1])
+before = peak()
+found = probe(path, sniff(path), max_pixels=10_000)
+looked = peak()
+render(path, found)
+print(looked - before, peak() - looked)
+"""
+
+
+def growth(path: Path) -> tuple[int, int]:
+    """Bytes by which the peak of a process grew while it looked at the picture at `path`, and then while it published it."""
+    answer = subprocess.run([sys.executable, "-c", _GROWTH, str(path)], capture_output=True, text=True, check=True)
+    looked, published = map(int, answer.stdout.split())
+    return looked, published

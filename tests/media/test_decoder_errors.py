@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,9 @@ from tests.media import pictures
 from tests.media.pictures import publish
 
 from jobqueue.errors import Permanent, Retry
-from jobqueue.media.decoder_errors import by_words, refusal
+from jobqueue.media.decoder_errors import by_words, refusal, unless_memory_is_short
+from jobqueue.media.formats import Format, probe
+from jobqueue.media.variants import render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,3 +85,21 @@ def test_a_harmless_warning_is_not_named_for_a_jpeg_cut_short(tmp_path: Path) ->
     path.write_bytes(stray)
     with pytest.raises(Permanent, match=r"cannot be decoded: Empty JPEG image"):
         publish(path)
+
+
+def test_a_failure_without_room_for_the_picture_says_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    broken = Permanent("The WEBP picture cannot be decoded: unable to read pixels.")
+    assert unless_memory_is_short(broken, "webp", 1 << 20) is broken
+    for nbytes in (1 << 60, 1 << 80):
+        short = unless_memory_is_short(broken, "webp", nbytes)
+        assert isinstance(short, Retry)
+        assert str(short) == "There was not enough memory to decode the WEBP picture."
+    path = pictures.save(tmp_path / "a.png", pictures.noise(200, 200))
+    path.write_bytes(path.read_bytes()[:-9000])
+    found = probe(path, Format.PNG, max_pixels=1_000_000)
+    with pytest.raises(Permanent):
+        render(path, found)
+    with pytest.raises(Retry):
+        render(path, replace(found, memory_bytes=1 << 60))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zlib
 from typing import TYPE_CHECKING
 
@@ -140,30 +138,13 @@ EXPANDING = {
     "sPLT": chunk(b"sPLT", b"name\0\x08" + b"abcdef" * 2_000_000),
 }
 
-# Prints the bytes by which the peak of memory grew while the picture was looked at, and published.
-_GROWTH = """
-import sys
-from pathlib import Path
-from jobqueue.media.formats import probe, sniff
-from jobqueue.media.variants import render
-def peak():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
-path = Path(sys.argv[1])
-before = peak()
-found = probe(path, sniff(path), max_pixels=10_000)
-looked = peak()
-render(path, found)
-print(looked - before, peak() - looked)
-"""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EXPANDING)
 def test_ancillary_data_takes_no_memory_that_was_not_counted(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a"
     path.write_bytes(png(ROSE, EXPANDING[kind]))
-    answer = subprocess.run([sys.executable, "-c", _GROWTH, str(path)], capture_output=True, text=True, check=True)
-    looked, published = map(int, answer.stdout.split())
+    looked, published = pictures.growth(path)
     assert looked < 4_000_000
     assert published < probe(path, Format.PNG, max_pixels=10_000).memory_bytes
     assert_colour(shown(path), ROSE)

@@ -305,6 +305,16 @@ def test_a_lost_tile_is_found_in_a_sloppy_file_too(path: Path) -> None:
         publish(path)
 
 
+@pytest.mark.parametrize("layout", [{"rows": 8}, {"rows": 100}, {"tile": 64}])
+def test_damage_in_the_middle_of_grey_is_found(path: Path, layout: dict[str, Any]) -> None:
+    noise = pictures.noise(256, 256)[:, :, :1] // 2 + 100
+    content = tiff(Page(noise, GREY, compression=DEFLATE, **layout))
+    third = len(content) // 3
+    path.write_bytes(content[:third] + b"\xff" * third + content[2 * third :])
+    with pytest.raises(Permanent):
+        publish(path)
+
+
 def test_one_files_damage_is_not_anothers(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_bytes(tiff(Page(pictures.gradient(256, 256), tile=64, compression=DEFLATE)))

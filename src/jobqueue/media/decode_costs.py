@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobqueue.media import loaders, picture_headers, tiff_layout
+from jobqueue.media import heif_boxes, loaders, picture_headers, tiff_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,8 @@ _ROWS = 220
 _SMALL = 4_000_000
 
 # What a HEIF file takes until its header is read: its bytes, a copy without metadata, and what both libraries read of it.
-_HEIF_FILE = 5
+# Profiles and numbers stand in the box "meta", and are handed on more often.
+_HEIF_FILE, _HEIF_META = 5, 4
 
 # Threads' stacks, read buffers, tables; and a factor on the other estimates, for pictures differ.
 _CONSTANT, _MARGIN = 6_000_000, 1.15
@@ -64,8 +65,10 @@ def sample_bits(image: pyvips.Image) -> int:
 
 def header_bytes(path: Path, format_: str) -> int:
     """Upper estimate of the bytes that reading the header of the picture at `path` takes; 0 where that is next to none."""
-    is_heif = format_ in {"heic", "avif"}
-    takes = _HEIF_FILE * path.stat().st_size if is_heif else _metadata(path, format_)
+    if format_ in {"heic", "avif"}:
+        takes = _HEIF_FILE * path.stat().st_size + _HEIF_META * heif_boxes.meta_bytes(path)
+    else:
+        takes = _metadata(path, format_)
     return takes if takes > _SMALL else 0
 
 
@@ -78,7 +81,7 @@ def _metadata(path: Path, format_: str) -> int:
             return 3 * picture_headers.webp_metadata(path)
         case "tiff":
             return 4 * tiff_layout.read_layout(path).metadata_bytes
-        case "gif" | "avif":
+        case "gif":
             return path.stat().st_size
     return 0
 
@@ -118,7 +121,8 @@ def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: in
         case "avif":
             whole, mapped = pixels * (_AVIF_DEEP if sample > 1 else _AVIF), path.stat().st_size
     mapped += _metadata(path, format_)
-    return _sum(whole + in_flight, display, mapped, has_alpha=image.hasalpha())
+    total = _sum(whole + in_flight, display, mapped, has_alpha=image.hasalpha())
+    return max(total, header_bytes(path, format_))
 
 
 def heic_bytes(path: Path, header: HeifHeader, display_size: int) -> int:
@@ -127,7 +131,8 @@ def heic_bytes(path: Path, header: HeifHeader, display_size: int) -> int:
     samples = header.bands + (_HEIC if header.subsampled else _HEIC_444)
     whole = int(pixels * samples * header.bits / 8)
     shrink = max(max(header.width, header.height) / display_size, 1.0)
-    return _sum(whole, pixels / shrink**2, path.stat().st_size, has_alpha=header.has_alpha)
+    total = _sum(whole, pixels / shrink**2, path.stat().st_size, has_alpha=header.has_alpha)
+    return max(total, header_bytes(path, "heic"))
 
 
 def _sum(decode: int, display: float, mapped: int, *, has_alpha: bool) -> int:

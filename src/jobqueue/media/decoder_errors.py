@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,15 @@ def by_words(lines: Sequence[str], kind: str) -> JobError:
     if cut := [line for line in said if _CUT_SHORT.search(line)]:
         return Permanent(f"The {name} picture is cut short or damaged: {cut[-1]}.")
     return Permanent(f"The {name} picture cannot be decoded: {said[-1] if said else 'the decoder gave no reason'}.")
+
+
+def unless_memory_is_short(error: JobError, kind: str, nbytes: int) -> JobError:
+    """`error`, but `Retry` where there is no room for `nbytes`: then a decoder's failure says nothing of the picture.
+
+    Not every decoder has words for want of memory. libde265 has none, and libwebp "unable to read pixels".
+    """
+    try:
+        mmap.mmap(-1, nbytes).close()
+    except (OSError, OverflowError, ValueError):
+        return Retry(f"There was not enough memory to decode the {kind.upper()} picture.")
+    return error

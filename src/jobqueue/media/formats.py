@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import pyvips
 
 from jobqueue.errors import Permanent
-from jobqueue.media import colour, decode_costs, decoder_errors, heic, loaders, png_chunks, tiff_layout, tiff_pixels
+from jobqueue.media import (
+    colour,
+    decode_costs,
+    decoder_errors,
+    heic,
+    heif_boxes,
+    loaders,
+    png_chunks,
+    tiff_layout,
+    tiff_pixels,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +27,9 @@ if TYPE_CHECKING:
     from jobqueue.media.colour_codes import ColourCode
 
 _HEAD = 4096  # enough leading bytes to tell every format below, and an SVG behind its XML prologue
+
+# libvips takes a minute to open a HEIF file whose profile has megabytes.
+_MOST_META = 4_000_000
 
 # The longer side of the display variant in pixels: the estimate of memory is for that.
 DISPLAY_SIZE = 1600
@@ -198,6 +211,8 @@ def probe(path: Path, format_: Format, *, max_pixels: int) -> Probe:
 
 def _header(path: Path, format_: Format) -> tuple[pyvips.Image, bool]:
     """The picture as libvips opens it, and whether it has alpha."""
+    if format_ is Format.AVIF and heif_boxes.meta_bytes(path) > _MOST_META:
+        raise Permanent("The AVIF picture is too large for its decoder: its description has more than 4 MB.")
     try:
         if format_ is not Format.TIFF:
             image = loaders.load(path, format_)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Before its description a file has one box or two.
+_MOST_BOXES = 64
+
 _METADATA = {b"Exif", b"mime", b"uri "}
 
 
@@ -47,6 +50,22 @@ def prepared(path: Path) -> bytes:
     except (struct.error, IndexError):
         pass  # libheif finds what is wrong, and says it
     return data
+
+
+def meta_bytes(path: Path) -> int:
+    """The size of the box in which a HEIF file describes its pictures. The file is not read but for the heads of boxes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        at = 0
+        for _ in range(_MOST_BOXES):
+            file.seek(at)
+            box = next(_boxes(file.read(16).ljust(16, b"\0"), 0, size), None)
+            if box is None or at + 8 > size:
+                break
+            if box.name == b"meta":
+                return min(box.end, size - at)
+            at += box.end
+    return size
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[_Box]:

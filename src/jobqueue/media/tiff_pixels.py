@@ -27,6 +27,7 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR:
 
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _JPEG = {6, 7}
+_FAX = {2, 3, 4}
 
 # Light above white is clipped; but of light a hundred times as bright, and of grey that is measured, white is not known.
 _WHITE, _BRIGHTEST = 1.001, 100.0
@@ -91,10 +92,10 @@ def pixels(path: Path, layout: TiffLayout, fail_on: str, **options: Any) -> pyvi
 
 
 def _opened(path: Path, layout: TiffLayout, fail_on: str | None, **options: Any) -> pyvips.Image:
-    """The page, failing on what `fail_on` says, and on any tile that is lost.
+    """The page, failing on what `fail_on` says, and on any strip or tile that is lost.
 
-    Of tiles libvips leaves those black that it cannot read, unless it is to fail on warnings. But it warns of odd tags
-    too, which every viewer passes over. So a file with such tags is opened by a copy without them.
+    libvips leaves black what it cannot read, unless it is to fail on warnings. But it warns of odd tags too, which every
+    viewer passes over. So a file with such tags is opened by a copy without them. Scanners' fax coding it warns of always.
     """
     page = layout.page
     if fail_on is not None:
@@ -103,13 +104,25 @@ def _opened(path: Path, layout: TiffLayout, fail_on: str | None, **options: Any)
         path, number = _plain_copy(path, layout, photometric=_BANDS), 0
     else:
         number = page.number
-    if fail_on is None or not page.is_tiled:
+    if fail_on is None or page.compression in _FAX:
+        return loaders.load(path, "tiff", page=number, **options)
+    if not page.is_tiled and _warned_of(path, number):
         return loaders.load(path, "tiff", page=number, **options)
     options["fail_on"] = "warning"
     try:
         return loaders.load(path, "tiff", page=number, **options)
     except pyvips.Error:
         return loaders.load(_plain_copy(path, layout), "tiff", **options)
+
+
+def _warned_of(path: Path, number: int) -> bool:
+    """Whether libvips warns of the first strip already, as it does of odd tags: of strips it says so only when it reads."""
+    try:
+        strict = loaders.load(path, "tiff", page=number, fail_on="warning", unlimited=True, access="sequential")
+        strict.crop(0, 0, 1, 1).avg()
+    except pyvips.Error:
+        return True
+    return False
 
 
 def _plain_copy(path: Path, layout: TiffLayout, photometric: int | None = None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyvips
 
+from jobqueue.errors import Permanent
 from jobqueue.media import decoder_errors, source_pixels
 from jobqueue.media.formats import DISPLAY_SIZE, Probe
 
@@ -81,8 +82,9 @@ def render(
             encoded_thumb = _encode(thumb, "thumb", THUMB_QUALITY, THUMB_PRESET)
             _look(checkpoint)
             return Variants(encoded_thumb, _encode(display, "display", DISPLAY_QUALITY, DISPLAY_PRESET))
-    except pyvips.Error as error:
-        raise decoder_errors.refusal(error, probe.format) from None
+    except (pyvips.Error, Permanent) as error:
+        refused = error if isinstance(error, Permanent) else decoder_errors.refusal(error, probe.format)
+        raise decoder_errors.unless_memory_is_short(refused, probe.format, probe.memory_bytes) from None
 
 
 def _decode(path: Path, probe: Probe, checkpoint: Checkpoint | None) -> pyvips.Image:
