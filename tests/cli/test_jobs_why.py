@@ -28,6 +28,10 @@ JOB = "INSERT INTO jobs (id, kind) VALUES (1, 'x')"
         (["INSERT INTO jobs (id, kind, run_after) VALUES (1, 'x', 'infinity')"], "it is never due: its run_after is infinity"),
         ([JOB], "no worker is alive that serves jobs: start one with `jobqueue worker`"),
         ([JOB, WORKER.format(in_flight=0, draining="true")], "every worker that serves jobs is stopping: start another with `jobqueue worker`"),
+        (
+            [JOB, LIVE, "INSERT INTO jobqueue.pauses (queue, paused_at) VALUES ('jobs', '2026-01-01T00:00:00Z')"],
+            "the queue is paused since 2026-01-01T00:00:00.000Z: `jobqueue queues resume jobs`",
+        ),
         ([JOB, LIVE], "it is the next: a worker takes it at once"),
         (
             [JOB, WORKER.format(in_flight=3, draining="false")],

@@ -241,6 +241,10 @@ TABLE = {
         sql("INSERT INTO jobs (kind, status, completed_at, error_message) VALUES ('x', 'failed', now(), 'no such file')"),
         "failures", "warning", "the last because: no such file", "jobqueue jobs requeue jobs --status failed",
     ),
+    "a queue that is paused": Planted(
+        sql("INSERT INTO jobqueue.pauses (queue) VALUES ('jobs')"),
+        "paused-queues", "warning", "the queue jobs is paused since", "jobqueue queues resume jobs",
+    ),
     "a schedule that is paused": Planted(
         sql("INSERT INTO schedules (name, kind, every_seconds, paused_at, paused_by) VALUES ('nightly', 'x', 60, now(), 'maria')"),
         "schedules", "warning", "the schedule nightly is paused since", "jobqueue schedules resume nightly",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Seconds that one statement may take.
 _LIMIT = 10.0
 
+_PAUSED = b"SELECT paused_at FROM jobqueue.pauses WHERE queue = %(queue)s"
+
 _NOW = b"SELECT clock_timestamp()"
 
 
@@ -65,6 +67,8 @@ class JobReasons:
                 f" (attempt {job['retry_count'] + 1} of {max(job['max_retries'], 1)})" if job["retry_count"] else ""
             )
             return f"it is not due until {stamp(due)}{attempt}{_because(job)}"
+        for (paused_at,) in fetch(self._connection, _PAUSED, {"queue": name}, seconds=_LIMIT):
+            return f"the queue is paused since {stamp(paused_at)}: `jobqueue queues resume {name}`"
         serving = [worker for worker in list_workers(self._connection) if worker.alive and name in worker.queues]
         if not serving:
             return f"no worker is alive that serves {name}: start one with `jobqueue worker`"

@@ -66,6 +66,7 @@ CHECKS: Final = (
     Check("workers", work_checks.workers, "schema"),
     Check("kinds", work_checks.kinds, "schema"),
     Check("failures", work_checks.failures, "schema"),
+    Check("paused-queues", work_checks.paused_queues, "schema"),
     Check("schedules", work_checks.schedules, "schema"),
     Check("webhooks", work_checks.disabled_webhooks, "schema"),
     Check("webhook-targets", peer_checks.webhook_targets, "schema"),

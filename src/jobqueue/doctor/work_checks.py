@@ -19,6 +19,8 @@ _PAUSED: Final = b"""
 SELECT name, paused_at, coalesce(paused_by, 'somebody') FROM public.schedules
 WHERE paused_at IS NOT NULL AND removed_at IS NULL ORDER BY 1"""
 
+_PAUSES: Final = b"SELECT queue, paused_at FROM jobqueue.pauses ORDER BY queue"
+
 _LATE: Final = b"""
 SELECT name, next_tick_at FROM public.schedules
 WHERE enabled AND paused_at IS NULL AND removed_at IS NULL
@@ -72,6 +74,13 @@ def failures(checkup: Checkup) -> Iterator[Verdict]:
             )
     if clean:
         yield well("no job has failed within the hour")
+
+
+def paused_queues(checkup: Checkup) -> Verdict:
+    """No queue is paused."""
+    for name, at in checkup.rows(_PAUSES):
+        return warn(f"the queue {name} is paused since {stamp(at)}", f"`jobqueue queues resume {name}`")
+    return well("no queue is paused")
 
 
 def schedules(checkup: Checkup) -> Iterator[Verdict]:
