@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from jobqueue.net.dialling import dial, name_fault
+from jobqueue.net.final_answer import FinalResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,7 +244,7 @@ class _SlicedSocket:
         return io.BufferedReader(_SlicedReader(self._sock))
 
 
-class _Response(http.client.HTTPResponse):
+class _Response(FinalResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_SlicedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
 

@@ -101,6 +101,7 @@ class Objects:
         self.client.meta.events.unregister("before-call.s3", add_expect_header)
         # boto3 asks HeadBucket for the region when an answer is a redirect, and again when that answer is one, forever.
         self.client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
+        self.client.meta.events.register("before-parse.s3", _refuse_interim)
 
     def __repr__(self) -> str:
         return f"Objects({self.bucket} at {self.host})"
@@ -267,6 +268,12 @@ class Objects:
 def _ask_once(context: dict[str, Any], **_: object) -> None:
     """Mark a request as redirected already, so that boto3 takes its answer as it is."""
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _refuse_interim(response_dict: dict[str, Any], **_: object) -> None:
+    """Make an interim answer, such as 103 Early Hints, a failure that passes: boto3 takes it for the answer, an empty one."""
+    if response_dict["status_code"] < HTTPStatus.OK:
+        response_dict |= {"status_code": int(HTTPStatus.BAD_GATEWAY), "body": b""}
 
 
 def _addressing_style(url: str, bucket: str) -> Literal["path", "virtual"]:
