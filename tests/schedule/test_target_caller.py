@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ from jobqueue.schedule import target_breaker
 from jobqueue.schedule.backend_settings import BackendSettings
 from jobqueue.schedule.due_ticks import Tick
 from jobqueue.schedule.schedules_table import Proposal
-from jobqueue.schedule.target_caller import Caller
+from jobqueue.schedule.target_caller import Caller, _tick_headers
 from jobqueue.schedule.targets import Target
 from jobqueue.settings.secret import Secret
 
@@ -128,6 +129,23 @@ def test_what_is_sent(posting: Posting) -> None:
     assert (request.headers["x-schedule-tick"], request.headers["x-attempt"]) == (stamp, "1")
     assert (tick["state"], tick["http_status"], tick["attempts"]) == ("completed", 200, 1)
     assert tick["finished_at"] >= tick["started_at"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "tick_at", "slot", "key"),
+    [
+        ("拍賣 Müller", datetime(2026, 1, 1, tzinfo=UTC), "tick", "schedule:%E6%8B%8D%E8%B3%A3 M%C3%BCller:tick:2026-01-01T00:00:00.000000Z"),
+        ("a\r\nX-Evil: 1", datetime(2026, 1, 1, tzinfo=UTC), "b\nc", "schedule:a%0D%0AX-Evil: 1:b%0Ac:2026-01-01T00:00:00.000000Z"),
+        ("nightly", None, None, "job:7"),
+    ],
+)  # fmt: skip
+def test_whatever_a_row_holds_stays_within_its_header(
+    schedule: str, tick_at: datetime | None, slot: str | None, key: str
+) -> None:
+    columns = {"schedule": schedule, "tick_at": tick_at, "tick_slot": slot}
+    headers = _tick_headers(cast("Job", SimpleNamespace(id=7, attempt=1, columns=columns)))
+    assert headers["Idempotency-Key"] == key
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
 
 
 def test_without_json_there_is_no_body(posting: Posting) -> None:

@@ -10,6 +10,7 @@ import json
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from urllib3.exceptions import HTTPError
 
@@ -143,12 +144,7 @@ class Caller:
         self, target: Target, url: TargetUrl, payload: Mapping[str, Any], job: Job, context: Context
     ) -> tuple[int | None, JobError | None]:
         """Make one call; returns the status that the target answered, if any, and what is wrong, if anything."""
-        schedule, tick = job.columns["schedule"], job.columns["tick_at"]
-        headers = {"Idempotency-Key": f"job:{job.id}", "X-Attempt": str(job.attempt)}
-        if schedule is not None:
-            stamp = tick.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            headers["Idempotency-Key"] = f"schedule:{schedule}:{job.columns['tick_slot']}:{stamp}"
-            headers["X-Schedule-Tick"] = stamp
+        headers = _tick_headers(job)
         body = json.dumps(payload["json"]).encode() if "json" in payload else None
         context.checkpoint()
         try:
@@ -226,6 +222,19 @@ class Caller:
         left = context.read(_SECONDS_LEFT, {"until": until})[0][0]
         if after >= left:
             raise Permanent(f"{reason}; the next tick comes before another attempt")
+
+
+def _tick_headers(job: Job) -> dict[str, str]:
+    """What tells the target that it is the same call. A job's row is its host's: whatever its columns hold becomes one header."""
+    headers = {"Idempotency-Key": f"job:{job.id}", "X-Attempt": str(job.attempt)}
+    schedule, tick = job.columns["schedule"], job.columns["tick_at"]
+    if schedule is None or not isinstance(tick, datetime):
+        return headers
+    stamp = tick.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    key = f"schedule:{schedule}:{job.columns['tick_slot']}:{stamp}"
+    # Line breaks would begin another header, and others than ASCII cannot stand in one.
+    key = "".join(each if " " <= each <= "~" else quote(each) for each in key)
+    return {**headers, "Idempotency-Key": key, "X-Schedule-Tick": stamp}
 
 
 def _address(target: Target, path: object) -> TargetUrl:
