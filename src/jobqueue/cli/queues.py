@@ -74,7 +74,7 @@ def pause(name: Name, as_json: Json = False) -> None:
     """Have no process claim from a queue, on any machine: when this command has returned, not one more job begins.
 
     Jobs that are in work end as they would have. Inserts go on, and so do the ticks of schedules, whose jobs wait with the
-    others; `jobqueue schedules pause` stops those. Workers of a version before 0017 of the migrations do not know of pauses.
+    others; `jobqueue schedules pause` stops those. Workers of a version before 0016 of the migrations do not know of pauses.
 
     Exit code 1 when a claim that began before it does not end within 30 seconds. The queue is paused all the same.
 
