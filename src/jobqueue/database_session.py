@@ -260,6 +260,18 @@ def connect(
     return session
 
 
+async def connect_on_loop(
+    conninfo: str, name: str, *, connect_timeout: int
+) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    """Connect as `jobqueue:NAME` on the event loop, in autocommit mode; nothing is prepared, and nothing is pinned.
+
+    It is for reading a row by its key, which means the same under every setting; the caller bounds how long it waits.
+    """
+    return await psycopg.AsyncConnection.connect(
+        named(conninfo, name, connect_timeout=connect_timeout), autocommit=True, prepare_threshold=None
+    )
+
+
 def cut(connection: psycopg.Connection[Any]) -> None:
     """Shut the connection's socket down, so that whoever waits for its answer stops waiting. For any thread."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:

@@ -100,7 +100,7 @@ def test_the_example_is_such_a_file() -> None:
 )
 def test_make_gives_the_demo_a_folder_of_any_name(folder: str, argument: str) -> None:
     said = subprocess.run(
-        ["make", "-n", "-o", ".venvs/demo/.ready", "demo", f"FOLDER={folder}"],
+        ["make", "--no-print-directory", "-n", "-o", ".venvs/demo/.ready", "demo", f"FOLDER={folder}"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 

@@ -514,7 +514,7 @@ def test_one_connection_listens_and_an_insert_begins_at_once(rig: Rig, direct: b
     assert ("listen" in [loop.name for loop in worker._loops]) is direct
     assert len(connected(rig, "listen")) == int(direct)
     holders = "SELECT a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory' AND l.objid < 2147483648"
-    assert rig.rows(holders) == [("jobqueue:heartbeat",)]
+    eventually(lambda: rig.rows(holders) == [("jobqueue:heartbeat",)])
     for n in range(1, 6):
         rig.insert()
         eventually(lambda: len(begun) == n, 5.0)  # noqa: B023

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import psycopg
 
-from jobqueue.database_session import connect, named
+from jobqueue.database_session import connect, connect_on_loop
 from jobqueue.kernel.database.statements import Description, render, statement
 from jobqueue.kernel.database.store import UnknownQueue
 
@@ -76,7 +76,10 @@ async def wait_async(conninfo: str, job_id: JobId, *, queue: str = "jobs", timeo
     look = _Look(queue, job_id, timeout)
     try:
         # Until then either the last look has been answered, or the server is silent.
-        async with asyncio.timeout(timeout + _ANSWER), await _connect(conninfo) as connection:
+        async with (
+            asyncio.timeout(timeout + _ANSWER),
+            await connect_on_loop(conninfo, "wait", connect_timeout=int(_ANSWER)) as connection,
+        ):
             if queue != "jobs":
                 found = await connection.execute(statement("describe_queue"), {"name": queue})
                 look.describe(await found.fetchone())
@@ -87,12 +90,6 @@ async def wait_async(conninfo: str, job_id: JobId, *, queue: str = "jobs", timeo
         if look.late:
             raise
         raise psycopg.OperationalError("the database gives no answer") from error
-
-
-async def _connect(conninfo: str) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-    return await psycopg.AsyncConnection.connect(
-        named(conninfo, "wait", connect_timeout=int(_ANSWER)), autocommit=True, prepare_threshold=None
-    )
 
 
 class _Look:
