@@ -202,6 +202,7 @@ def test_without_its_database_it_is_alive_and_not_ready(service: Service) -> Non
     assert service.answers_while_away["/metrics"].status == 200
 
 
+@pytest.mark.extended
 def test_it_is_not_ready_while_the_database_is_read_only(service: Service) -> None:
     with read_only(service.host.dsn):
         eventually(lambda: get(service.port, "/readyz").status == 503)
@@ -351,6 +352,7 @@ def test_draining_is_alive_and_not_ready(host: Host, bucket: Bucket, launch: Lau
         assert host.job(job)["status"] == "completed"
 
 
+@pytest.mark.extended
 def test_it_waits_for_a_database_that_is_away_at_the_start(
     postgres: Postgres, database: str, bucket: Bucket, launch: Launch, manager: Manager
 ) -> None:
@@ -370,6 +372,7 @@ def test_it_waits_for_a_database_that_is_away_at_the_start(
             eventually(lambda: host.states() == {"completed": 1})
 
 
+@pytest.mark.extended
 def test_a_password_that_was_right_is_waited_for(host: Host, bucket: Bucket, launch: Launch) -> None:
     port = free_port()
     host.execute("CREATE ROLE turncoat SUPERUSER LOGIN PASSWORD 'canary-first'")
@@ -460,6 +463,7 @@ COMPLETE = {
 MEDIA = COMPLETE.keys() - {"DATABASE_URL"}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("changes", "variables"),
     [

@@ -58,6 +58,7 @@ def failed_job(sql: Database) -> str:
     return id_
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_ids_are_whole_on_a_terminal_of_any_width(
     columns: int, jobqueue: Jobqueue, failed_job: str, environment: dict[str, str]
@@ -70,6 +71,7 @@ def test_ids_are_whole_on_a_terminal_of_any_width(
     assert failed_job in in_terminal(["jobs", "show", "publish_jobs", failed_job], environment, columns=columns).text
 
 
+@pytest.mark.extended
 def test_colour_on_a_terminal_unless_no_color(jobqueue: Jobqueue, failed_job: str, environment: dict[str, str]) -> None:
     args = ["jobs", "list", "publish_jobs"]
     assert "\x1b[31mfailed" in in_terminal(args, environment).raw

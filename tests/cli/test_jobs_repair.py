@@ -97,6 +97,7 @@ def test_nobody_to_ask_is_2_and_changes_nothing(failed: None, sql: Database, job
     assert _rows(sql) == before
 
 
+@pytest.mark.extended
 def test_a_person_is_asked(failed: None, sql: Database, jobqueue: Jobqueue, environment: dict[str, str]) -> None:
     for answer, code, left in (("\n", 1, 5), ("n\n", 1, 5), ("y\n", 0, 0)):
         screen = in_terminal(["jobs", "requeue", "jobs", "--all"], environment, typed=answer)

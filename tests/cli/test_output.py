@@ -72,6 +72,7 @@ def rows(sql: Database) -> None:
     )
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 def test_a_terminal_of_any_width_shows_whole_what_identifies_a_row(
@@ -131,6 +132,7 @@ def test_an_id_or_a_name_that_is_not_there_is_a_no(command: list[str], jobqueue:
     assert ran.err.startswith("there is no ")
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["--help"], ["--version"], ["stats"], ["stats", "--json"], ["jobs", "list", "jobs"]], ids=" ".join
@@ -147,6 +149,7 @@ def test_a_full_disk_behind_standard_output_is_a_line(
     assert (done.returncode, done.stderr) == (1, "standard output cannot be written: No space left on device\n")
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_worker_that_runs_once_is_no_traceback(

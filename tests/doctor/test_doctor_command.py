@@ -40,6 +40,7 @@ def test_piped_it_prints_a_line_for_each_finding(command: Jobqueue) -> None:
     assert "0 failed" in ran.err
 
 
+@pytest.mark.extended
 def test_a_failure_ends_with_1_a_warning_only_when_it_is_asked_for(command: Jobqueue, healthy: Healthy) -> None:
     healthy.sql("INSERT INTO jobs (kind) VALUES ('heartbeat')")
     assert command("doctor").code == 0
@@ -83,6 +84,7 @@ def test_the_bundle_has_everything_but_secrets(
         assert secret not in ran.out + ran.err
 
 
+@pytest.mark.extended
 def test_on_a_terminal_a_remedy_stands_below_what_it_mends(command: Jobqueue, healthy: Healthy) -> None:
     healthy.sql("INSERT INTO jobs (kind) VALUES ('heartbeat')")
     environment = {**healthy.environ, "PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "src")}

@@ -330,6 +330,7 @@ def test_a_clean_system_shows_no_warning(healthy: Healthy) -> None:
     assert healthy.own_objects() == []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", TABLE)
 def test_what_was_planted_is_found(case: str, healthy: Healthy) -> None:
     planted = TABLE[case]

@@ -60,6 +60,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.extended
 @given(st.dictionaries(NAMES, VALUES))
 def test_what_json_has_comes_back_as_it_was(payload: dict[str, Any]) -> None:
     assert json.loads(encode(payload)) == payload

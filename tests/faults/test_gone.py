@@ -23,6 +23,7 @@ HOUR = 3600
 SLACK = 5.0
 
 
+@pytest.mark.extended
 def test_jobs_of_a_killed_worker_are_not_kept_by_their_leases(database: str, launch: Launch) -> None:
     with Ledger(database) as ledger:
         killed = ledger.start(launch, database, lease=HOUR)

@@ -66,6 +66,7 @@ def test_a_claim_whose_answer_was_lost_is_given_back_without_a_charge(
     assert {job: runs(worker)[job] for job in jobs} == dict.fromkeys(jobs, 1)
 
 
+@pytest.mark.extended
 def test_renewals_whose_answer_was_lost_do_not_cost_the_lease(
     ledger: Ledger, proxy: Proxy, worker: DaemonProcess
 ) -> None:

@@ -54,6 +54,7 @@ def test_loops_cut_connections_that_went_silent_and_go_on(ledger: Ledger, proxy:
     assert worker.log(level="error") == []
 
 
+@pytest.mark.extended
 def test_jobs_go_to_others_while_their_worker_is_cut_off(ledger: Ledger, proxy: Proxy, launch: Launch) -> None:
     cut_off = ledger.start(launch, proxy.dsn, lease=2, answer=ANSWER_SECONDS)
     jobs = ledger.insert("commit", 4, seconds=4)
@@ -75,6 +76,7 @@ def test_jobs_go_to_others_while_their_worker_is_cut_off(ledger: Ledger, proxy: 
     ledger.check(more)
 
 
+@pytest.mark.extended
 def test_a_transaction_that_went_silent_does_not_keep_its_slot(ledger: Ledger, proxy: Proxy, launch: Launch) -> None:
     worker = ledger.start(launch, proxy.dsn, concurrency=2, lease=LEASE_SECONDS, answer=ANSWER_SECONDS)
     with psycopg.connect(ledger.dsn) as lock:

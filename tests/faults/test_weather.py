@@ -54,6 +54,7 @@ def environment(host: Projects, source: WeatheredServer, store: WeatheredServer,
     }
 
 
+@pytest.mark.extended
 def test_all_work_is_done_in_bad_weather(
     host: Projects, bucket: Bucket, object_store: ObjectStore, launch: Launch
 ) -> None:

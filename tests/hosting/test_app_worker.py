@@ -70,6 +70,7 @@ def test_queues_are_chosen_among_ours_and_theirs(rig: Rig, launch: Launch) -> No
     assert wrong.stderr.endswith("for example --queue invoices\n")
 
 
+@pytest.mark.extended
 def test_what_is_wrong_with_a_program_is_told_in_lines(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import jobqueue\n\napp = jobqueue.App()\nraise ValueError('no key')\n")
     (tmp_path / "typing_error.py").write_text("import jobqueue\n\napp = jobqueue.App(\n")
@@ -98,6 +99,7 @@ def test_what_is_wrong_with_a_program_is_told_in_lines(rig: Rig, tmp_path: Path)
     )
 
 
+@pytest.mark.extended
 def test_a_table_that_does_not_serve_its_handler_is_told_in_lines(rig: Rig) -> None:
     done = run_worker(rig.dsn, "--app", f"{BILLING}:spoilt")
     assert (done.returncode, done.stderr.splitlines()) == (

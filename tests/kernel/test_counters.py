@@ -43,6 +43,7 @@ def test_a_rescue_takes_such_a_job_with_the_others(rig: Rig, end: int) -> None:
     assert counts(rig) == [("pending", 1, 5, 1), ("failed", end, end, end), ("pending", 1, 5, 1)]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("verb", ["retry", "fail", "snooze", "release", "complete"])
 def test_an_outcome_of_such_a_job_is_recorded_with_the_others(rig: Rig, end: int, verb: str) -> None:
     insert(rig, (1, 0, 5, 0), (2, end, end, 0), (3, end - 1, end, 0))

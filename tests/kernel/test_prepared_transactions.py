@@ -79,6 +79,7 @@ def test_rows_to_come_become_jobs_once_the_transaction_is_committed(prepared: Ri
     assert prepared.states() == {"completed": 2}
 
 
+@pytest.mark.extended
 def test_without_notifications_jobs_are_prepared_and_found_by_polling(prepared: Rig) -> None:
     _, _, quiet = documented()
     run(prepared, quiet)

@@ -29,6 +29,7 @@ def jpeg(path: Path, marker: int, head: bytes) -> None:
     path.write_bytes(content[:2] + segment * 250 + content[2:])
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jpeg exif", "jpeg xmp", "jpeg app13", "webp exif", "webp icc", "tiff icc"])
 def test_huge_metadata_is_counted_before_it_is_read(tmp_path: Path, kind: str) -> None:

@@ -90,6 +90,7 @@ def test_objects_that_a_file_names_are_kept(host: Host, bucket: Bucket, worker: 
     assert host.job(job)["key_prefix"] == NEW
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("status", "kept"), [("processing", True), ("completed", False), ("failed", False)])
 def test_objects_that_another_job_is_writing_are_kept(
     host: Host, bucket: Bucket, worker: GatedWorker, status: str, kept: bool

@@ -335,6 +335,7 @@ def test_two(theatre: Theatre, pair: tuple[str, str]) -> None:
         perform(theatre, pair, situation, stepped_begin="held" in situation)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("triple", TRIPLES, ids="-".join)
 def test_three(theatre: Theatre, triple: tuple[str, str, str]) -> None:
     perform(theatre, triple, "held", stepped_begin=False)

@@ -99,7 +99,7 @@ class Kernel(Hosts, Workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [30, pytest.param(_EXAMPLES or 100, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("examples", [20, pytest.param(_EXAMPLES or 100, marks=pytest.mark.extended)])
 def test_the_kernel_keeps_its_promise(database: str, monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     # The slack below a batch is a convenience, nothing may depend on it; with it no floor would rise in so few steps.
     monkeypatch.setattr(lanes_module, "SLACK", 0)

@@ -308,6 +308,7 @@ SHORT_LIMITS = [
 ]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("limits", "start"), SHORT_LIMITS)
 def test_a_checkpoint_longer_than_any_limit_does_not_count_against_the_peer(
     fetch: Callable[..., Downloaded], limits: DownloadLimits, start: bytes
@@ -323,6 +324,7 @@ def test_a_checkpoint_longer_than_any_limit_does_not_count_against_the_peer(
     assert outage.over.is_set()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("limits", "start"), SHORT_LIMITS)
 def test_a_peer_that_stays_silent_after_a_long_checkpoint_is_given_up(
     fetch: Callable[..., Downloaded], limits: DownloadLimits, start: bytes

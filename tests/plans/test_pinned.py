@@ -115,6 +115,7 @@ def test_what_was_promoted_is_not_walked_again(pinned: Scene, lanes: Lanes, gene
     assert all_the_way.pages_of("jobs_delayed") > 200, str(all_the_way)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize(
     "name",

@@ -506,6 +506,7 @@ class TestKilled:
         assert host.rows("SELECT FROM jobqueue.archives") == []
 
 
+@pytest.mark.extended
 def test_a_batch_is_found_by_indexes_whatever_the_statistics_say(host: Host) -> None:
     notifications(host, 3000, states=2)
     events(host, 3000)

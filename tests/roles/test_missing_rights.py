@@ -69,6 +69,7 @@ def test_doctor_finds_nothing_amiss_with_the_role_of_a_worker(migrated: Administ
     assert {each["check"]: each["status"] for each in found["checks"]}["row-security"] == "ok"
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_a_loop_names_the_role_and_the_right(migrated: Administered, tmp_path: Path) -> None:
     migrated.rows("REVOKE INSERT ON jobqueue.workers FROM jobqueue_worker")

@@ -182,6 +182,7 @@ def test_a_settings_change_reaches_every_process_within_two_seconds(rig: Rig, tm
         assert (rig.schedule("rank"), [len(daemon.log("schedules_loaded")) for daemon in fleet]) == before
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_a_thousand_schedules_cost_an_idle_process_less_than_a_hundredth_of_a_core(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
@@ -234,6 +235,7 @@ def test_a_process_that_is_not_primary_never_schedules(rig: Rig, tmp_path: Path)
     assert rig.rows("SELECT * FROM schedules") == []
 
 
+@pytest.mark.extended
 def test_a_file_that_is_wrong_stops_the_process(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "schedules.toml"
     file.write_text('[schedules.a]\nkind = "x"\n')

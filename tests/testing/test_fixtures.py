@@ -80,6 +80,7 @@ def test_a_failure_is_seen(jobqueue_database):
 """
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_a_hosts_own_suite_passes_with_nothing_else(tmp_path: Path) -> None:
     for name, text in {"billing.py": PROGRAM, "conftest.py": CONFTEST, "test_billing.py": TESTS}.items():

@@ -107,6 +107,7 @@ def test_maintenance(proxy: Proxy, site: Site, path: str, name: str, text: str) 
     assert site.ask("POST", f"/api/workers/{path}", **BEARER).status == 200
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("path", "headers"),
     [

@@ -197,6 +197,7 @@ def test_a_claimer_that_states_nothing_learns_what_others_do_and_forgets_it(rig:
     assert len(engine.turn(9)) == 5
 
 
+@pytest.mark.extended
 def test_a_suspect_needs_a_permit(rig: Rig) -> None:
     [suspect] = rig.insert(1, crash_count=2)
     rig.insert(1)

@@ -115,6 +115,7 @@ def test_a_handler_that_does_not_come_back_is_given_up_and_can_change_nothing(
     assert worker.metrics.jobs_in_flight.labels("jobs")._value.get() in (0.0, 1.0)
 
 
+@pytest.mark.extended
 def test_a_process_with_too_many_of_them_asks_to_be_replaced(rig: Rig, gate: threading.Event) -> None:
     rig.insert(8)
     worker = rig.worker(Queue("jobs", waiting_for(gate), timeout=0.05, backoff=LATER), concurrency=2)
