@@ -8,8 +8,7 @@ VENVS := .venvs
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
 	@echo "make test    install what the tests need and run them (ARGS=... go to pytest: ARGS=\"-m 'not slow'\" takes a minute)"
-	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip or node"
-	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, heif-enc, node, promtool or ruby"
+	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, node, promtool, java or ruby"
 	@echo "make test-debian  what rests on the server, on the PostgreSQL of the distribution as it comes, JIT on (ARGS=...)"
 	@echo "make servers the same on PostgreSQL 14 to 18 from npm, and a day of the product on each, directly and through pgbouncer"
 	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
@@ -40,7 +39,7 @@ demo: $(VENVS)/demo/.ready
 pytest := $(VENVS)/test/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENVS)/test/.ready
-	$(pytest) -m "not extended and not servers" $(ARGS)
+	$(pytest) -m "not extended and not servers and not registries" $(ARGS)
 
 test-all: $(VENVS)/test/.ready
 	$(pytest) $(ARGS)

@@ -37,7 +37,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Slow without a mark of its own: what `make test` leaves out, and what has a database made for it."""
     if item.get_closest_marker("slow"):
         _files_with_long_tests.add(item.path)
-    left_out = any(item.get_closest_marker(name) for name in ("extended", "servers"))
+    left_out = any(item.get_closest_marker(name) for name in ("extended", "servers", "registries"))
     if left_out or "database" in getattr(item, "fixturenames", ()):
         item.add_marker("slow")
 

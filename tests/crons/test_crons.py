@@ -11,8 +11,7 @@ from tests.crons.crons import EXPRESSIONS, LIBRARIES, install, ours, rows, their
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "cron.md"
 
 
-@pytest.mark.servers
-@pytest.mark.extended
+@pytest.mark.registries
 def test_published_libraries_differ_as_the_documentation_says(tmp_path: Path) -> None:
     require("node")
     require("npm")

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.docs.page import Reader
 
-pytestmark = pytest.mark.servers
+pytestmark = pytest.mark.registries
 
 NPM, RUBY = shutil.which("npm"), shutil.which("ruby")
 

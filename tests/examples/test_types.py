@@ -37,6 +37,7 @@ def test_mypy(host: str, tmp_path: Path) -> None:
     assert said.startswith("Success: no issues found in ")
 
 
+@pytest.mark.registries
 @pytest.mark.parametrize("host", HOSTS)
 def test_pyright(host: str, tmp_path: Path) -> None:
     settings = {
@@ -51,6 +52,7 @@ def test_pyright(host: str, tmp_path: Path) -> None:
     assert re.search(r"Total files checked: [1-9]", said), said
 
 
+@pytest.mark.registries
 def test_a_handler_that_takes_something_else_is_refused(tmp_path: Path) -> None:
     """So that it is the checkers who are satisfied, and not nobody who looked."""
     (tmp_path / "wrong.py").write_text(

@@ -121,8 +121,11 @@ def test_commits_wait_for_a_synchronous_standby_and_nothing_piles_up(
     # A heartbeat that gives up after two seconds gives up often.
     worker = start(launch, pair.dsn, port=port, LEASE_SECONDS="8")
     with Ledger.again(pair.dsn) as ledger:
+        # So that every slot has its connection.
+        first = insert(ledger, 8, 0.0)
+        ledger.wait(first)
         jobs = insert(ledger, 1, 1.0)
-        eventually(lambda: len(worker.log("run_began")) == len(jobs))
+        eventually(lambda: len(worker.log("run_began")) == len(first) + len(jobs))
         before = int(str(pair.primary.asked(SESSIONS)))
         assert pair.standby is not None
         pair.standby.stop("immediate")

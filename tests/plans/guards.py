@@ -141,7 +141,7 @@ GUARDS = (
     Guard("claim_suspect", 1, 45, 0, lambda _: _CLAIM, limit=1),
     # What is leased is counted, up to the number that may be: the scene has two thousand leases, and a page for each.
     *(_claim_limited(rows, 5_000, pages=2_500) for rows in (1, 50, 1000)),
-    _claim_limited(0, 20, limit=50, pages=100),
+    _claim_limited(0, 20, limit=50, pages=150),
     # A descent for each lane and for each gap between them.
     Guard("survey_queue", 0, 50, 0, lambda _: {**_LANES, **_GAPS}),
     Guard(

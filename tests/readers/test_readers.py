@@ -17,8 +17,7 @@ def without_version(text: str) -> set[str]:
     return {re.sub(r"^(\| [^|]+ \|) [^|]+ \|", r"\1", line) for line in text.splitlines() if line.startswith("| ")}
 
 
-@pytest.mark.servers
-@pytest.mark.extended
+@pytest.mark.registries
 def test_each_reader_does_what_the_documentation_says(tmp_path: Path) -> None:
     for program in ("unzip", "7z", "bsdtar", "unar", "lsar", "perl", "java", "node", "npm"):
         require(program)

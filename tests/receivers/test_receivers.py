@@ -11,8 +11,7 @@ from tests.receivers.receivers import FORMS, LIBRARIES, REFUSES, install, outcom
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "webhook-receivers.md"
 
 
-@pytest.mark.servers
-@pytest.mark.extended
+@pytest.mark.registries
 def test_published_libraries_verify_what_the_documentation_says(tmp_path: Path) -> None:
     require("node")
     require("npm")

@@ -30,8 +30,7 @@ def test_the_stores_of_the_other_tests_do_what_is_asked(object_store: ObjectStor
         ] == []
 
 
-@pytest.mark.servers
-@pytest.mark.extended
+@pytest.mark.registries
 def test_published_stores_differ_as_the_documentation_says() -> None:
     found: list[tuple[str, Finding]] = []
     for store in PUBLISHED:
