@@ -94,6 +94,13 @@ def test_the_example_is_such_a_file() -> None:
     assert load_settings(variables).port == 8080
 
 
+def _without_make() -> dict[str, str]:
+    """This environment without what a `make test ARGS=...` hands down to every make below it."""
+    return {
+        name: value for name, value in os.environ.items() if name != "ARGS" and "MAKE" not in name and name != "MFLAGS"
+    }
+
+
 @pytest.mark.parametrize(
     ("folder", "argument"),
     [("My Pictures", "My Pictures"), ("it's", "it's"), ("~/Fotos", f"{os.environ['HOME']}/Fotos")],
@@ -101,7 +108,7 @@ def test_the_example_is_such_a_file() -> None:
 def test_make_gives_the_demo_a_folder_of_any_name(folder: str, argument: str) -> None:
     said = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venvs/demo/.ready", "demo", f"FOLDER={folder}"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT, env=_without_make(), check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 
     assert shlex.split(said) == [".venvs/demo/bin/jobqueue", "demo", argument]

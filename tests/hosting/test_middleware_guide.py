@@ -54,9 +54,11 @@ def exporter() -> InMemorySpanExporter:
 @pytest.fixture
 def sentry() -> Iterator[Kept]:
     kept = Kept()
-    sentry_sdk.init("https://public@sentry.invalid/1", transport=kept, default_integrations=False, auto_enabling_integrations=False)  # fmt: skip
+    # Its integrations change libraries of the process for good, and with them the other tests.
+    bare: dict[str, Any] = {"default_integrations": False, "auto_enabling_integrations": False}
+    sentry_sdk.init("https://public@sentry.invalid/1", transport=kept, **bare)
     yield kept
-    sentry_sdk.init()
+    sentry_sdk.init(**bare)
 
 
 @pytest.fixture
