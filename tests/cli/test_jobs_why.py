@@ -68,6 +68,13 @@ JOB = "INSERT INTO jobs (id, kind) VALUES (1, 'x')"
             ["INSERT INTO jobs (id, kind, status, completed_at, retry_count, error_message) VALUES (1, 'x', 'failed', '2026-01-01T00:00:00Z', 5, 'no such \x1b[31mfile')"],
             "it failed for good at 2026-01-01T00:00:00.000Z, after 5 of 5 attempts, because: no such \\x1b[31mfile; `jobqueue jobs requeue jobs 1` tries it again",
         ),
+        (
+            [
+                "INSERT INTO jobs (id, kind, status, completed_at, retry_count, error_message) VALUES (1, 'x', 'failed', '2026-01-01T00:00:00Z', 5, 'nothing to pay')",
+                "INSERT INTO jobqueue.attempts (queue, job_id, attempt, worker, started_at, ended_at, outcome) VALUES ('jobs', '1', 2, 'w', now(), now(), 'failed')",
+            ],
+            "it failed for good at 2026-01-01T00:00:00.000Z, in attempt 2, after which no other could do better, because: nothing to pay; `jobqueue jobs requeue jobs 1` tries it again",
+        ),
         (["INSERT INTO jobs (id, kind, status) VALUES (1, 'x', 'on hold')"], "its status 'on hold' is no state of the queue jobs: no worker looks at it"),
     ],
 )  # fmt: skip

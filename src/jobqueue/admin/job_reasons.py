@@ -51,11 +51,18 @@ class JobReasons:
             case "cancelled":
                 return f"it was cancelled at {_at(job['completed_at'])}{_because(job)}"
             case "failed":
+                again = f"`jobqueue jobs requeue {self._queue.name} {id_}` tries it again"
                 return (
-                    f"it failed for good at {_at(job['completed_at'])}, after {job['retry_count']} of {job['max_retries']} "
-                    f"attempts{_because(job)}; `jobqueue jobs requeue {self._queue.name} {id_}` tries it again"
+                    f"it failed for good at {_at(job['completed_at'])}, {self._tried(id_, job)}{_because(job)}; {again}"
                 )
         return f"its status {job['status']!r} is no state of the queue {self._queue.name}: no worker looks at it"
+
+    def _tried(self, id_: JobId, job: dict[str, Any]) -> str:
+        # A permanent failure uses up the count at once: how many attempts there were is not in the row.
+        kept = Inspector(self._connection, self._queue).attempts(id_)
+        if kept and kept[-1].outcome == "failed" and kept[-1].attempt < job["max_retries"]:
+            return f"in attempt {kept[-1].attempt}, after which no other could do better"
+        return f"after {job['retry_count']} of {job['max_retries']} attempts"
 
     def _pending(self, id_: JobId, job: dict[str, Any], now: datetime) -> str:
         name = self._queue.name
