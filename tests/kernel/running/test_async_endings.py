@@ -8,7 +8,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from tests.kernel.running.test_endings import COMPLETED, DEEDS, ERRORS, RETRIED, RETURNED, VERDICTS, recurse
+from tests.kernel.running.test_endings import COMPLETED, DEEDS, ERRORS, RETRIED, RETURNED, VERDICTS, Once, recurse
 from tests.support.gated_worker import Later
 
 from jobqueue.kernel import Queue
@@ -122,7 +122,7 @@ def ways() -> Iterator[tuple[str, Way, tuple[str, int]]]:
     for name, (make_any, ending) in RETURNED.items():
         yield f"returns {name}", returning(make_any), ending
     for name, (deed, ending) in DEEDS.items():
-        yield f"in a thread of its own {name}", in_a_thread(deed), ending
+        yield f"in a thread of its own {name}", in_a_thread(deed.anew() if isinstance(deed, Once) else deed), ending
     for name, (way, ending) in ON_THE_LOOP.items():
         yield name, way, ending
 
