@@ -23,17 +23,19 @@ COMMENT ON TABLE jobqueue.attempts IS
 COMMENT ON COLUMN jobqueue.attempts.outcome IS 'completed, retried, failed, cancelled or crashed (the worker died or was cut off).';
 COMMENT ON COLUMN jobqueue.attempts.stages IS 'Milliseconds by the name of the stage, as far as they were known when the outcome was recorded. NULL: none.';
 
--- Whoever works on queues without owning them goes on doing so.
-DO $$
+-- What a migration adds for workers: whoever works on queues without owning them goes on doing so. His right to jobqueue.workers
+-- tells who that is; of those rights he gets the same on the table.
+CREATE FUNCTION jobqueue.grant_as_on_workers(target regclass, privileges text[] DEFAULT '{SELECT,INSERT,UPDATE,DELETE}') RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     held record;
 BEGIN
     FOR held IN
         SELECT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS grantee, acl.privilege_type AS privilege
         FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
-        WHERE c.oid = 'jobqueue.workers'::regclass AND acl.grantee <> c.relowner
-          AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        WHERE c.oid = 'jobqueue.workers'::regclass AND acl.grantee <> c.relowner AND acl.privilege_type = ANY (privileges)
     LOOP
-        EXECUTE format('GRANT %s ON jobqueue.attempts TO %s', held.privilege, held.grantee);
+        EXECUTE format('GRANT %s ON %s TO %s', held.privilege, target, held.grantee);
     END LOOP;
 END $$;
+SELECT jobqueue.grant_as_on_workers('jobqueue.attempts');

@@ -157,18 +157,7 @@ BEGIN
 END $$;
 
 -- Whoever works on queues without owning them, by a role of his own, can be told what it lacks.
-DO $$
-DECLARE
-    holder text;
-BEGIN
-    FOR holder IN
-        SELECT DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
-        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
-        WHERE c.oid = 'jobqueue.workers'::regclass AND acl.grantee <> c.relowner AND acl.privilege_type = 'SELECT'
-    LOOP
-        EXECUTE format('GRANT SELECT ON jobqueue.rights TO %s', holder);
-    END LOOP;
-END $$;
+SELECT jobqueue.grant_as_on_workers('jobqueue.rights', '{SELECT}');
 
 -- The rights as they are to be in this database: one row for each right on a table that is there.
 CREATE FUNCTION jobqueue.wanted_rights()

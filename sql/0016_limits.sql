@@ -170,17 +170,4 @@ INSERT INTO jobqueue.rights (role, target, privilege) VALUES
     ('jobqueue_reader', 'jobqueue.pauses', 'SELECT'),
     ('jobqueue_reader', 'jobqueue.limits', 'SELECT');
 
--- Whoever works on queues without owning them goes on doing so.
-DO $$
-DECLARE
-    held record;
-BEGIN
-    FOR held IN
-        SELECT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS grantee, acl.privilege_type AS privilege
-        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
-        WHERE c.oid = 'jobqueue.workers'::regclass AND acl.grantee <> c.relowner
-          AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    LOOP
-        EXECUTE format('GRANT %s ON jobqueue.pauses, jobqueue.limits TO %s', held.privilege, held.grantee);
-    END LOOP;
-END $$;
+SELECT jobqueue.grant_as_on_workers('jobqueue.pauses'), jobqueue.grant_as_on_workers('jobqueue.limits');

@@ -20,3 +20,5 @@ INSERT INTO jobqueue.rights (role, target, privilege) VALUES
     ('jobqueue_worker', 'jobqueue.audit', 'SELECT'), ('jobqueue_worker', 'jobqueue.audit', 'INSERT'),
     ('jobqueue_worker', 'jobqueue.audit', 'UPDATE'), ('jobqueue_worker', 'jobqueue.audit', 'DELETE'),
     ('jobqueue_reader', 'jobqueue.audit', 'SELECT');
+
+SELECT jobqueue.grant_as_on_workers('jobqueue.audit');

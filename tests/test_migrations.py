@@ -409,6 +409,13 @@ def test_who_worked_on_queues_without_owning_them_may_record_attempts(
             query = b"SELECT bool_and(has_table_privilege(%s, 'jobqueue.attempts', p)) FROM unnest(%s::text[]) AS p"
             assert root.execute(query, [role, ["SELECT", "INSERT", "DELETE"]]).fetchone() == (True,)
             assert root.execute(query, ["pg_monitor", ["SELECT"]]).fetchone() == (False,)
+            later = (
+                b"SELECT array_agg(t || ' ' || p ORDER BY t, p) FROM unnest(ARRAY['pauses', 'limits', 'audit', 'rights']) AS t,"
+                b" unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p"
+                b" WHERE NOT has_table_privilege(%s, 'jobqueue.' || t, p)"
+            )
+            lacks = ["rights DELETE", "rights INSERT", "rights UPDATE"]
+            assert root.execute(later, [role]).fetchone() == (lacks,)
 
 
 @pytest.mark.extended
