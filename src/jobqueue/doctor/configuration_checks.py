@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from jobqueue.doctor.checkup import Checkup, Verdict, fail, named, warn, well
 from jobqueue.errors import ConfigurationError
 from jobqueue.schedule.schedules_file import SchedulesPlan, read_plan
-from jobqueue.schedule.targets import open_targets
+from jobqueue.schedule.targets import open_targets, secrets_of
 from jobqueue.settings.environment import Settings
 from jobqueue.settings.secret import KeyName, Secret
 
@@ -99,7 +99,7 @@ def schedules_file(checkup: Checkup) -> Verdict:
     except ConfigurationError as error:
         says, _, example = error.problems[0].partition("; for example ")
         return fail(says, f"mend it, for example {example}" if example else "mend the file")
-    checkup.secrets += [word for target in targets.values() if target.secret for word in target.secret.accepted]
+    checkup.secrets += secrets_of(targets)
     lost = {str(entry.payload["target"]) for entry in plan.entries if entry.kind == "post"} - targets.keys()
     if lost and checkup.settings.schedules_file is not None:
         return warn(

@@ -15,6 +15,7 @@ from jobqueue.hosting.middleware import AsyncMiddleware, Call, Middleware, wrap
 from jobqueue.hosting.queue_policy import read_policy
 from jobqueue.hosting.signatures import read_signature
 from jobqueue.kernel import Backoff, Context, Queue, Rate
+from jobqueue.kernel.queue import called_name
 from jobqueue.kinds import QUEUE, Kinds
 
 if TYPE_CHECKING:
@@ -244,8 +245,7 @@ def _unfit_around(layer: object) -> str | None:
     try:
         inspect.signature(layer).bind(None, None, None)
     except TypeError:
-        name = getattr(layer, "__qualname__", type(layer).__qualname__)
-        return f"the middleware {name} cannot be called with call_next, a job and a context"
+        return f"the middleware {called_name(layer)} cannot be called with call_next, a job and a context"
     except ValueError:
         return None
     return None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.kernel import Context, Job
-from jobqueue.kernel.queue import is_async
+from jobqueue.kernel.queue import called_name, is_async
 from jobqueue.kernel.running.runner import raise_returned
 
 if TYPE_CHECKING:
@@ -90,13 +90,9 @@ class _Once:
 
     def begin(self) -> None:
         if self._called:
-            raise RuntimeError(f"the middleware {_name_of(self._layer)} called call_next twice")
+            raise RuntimeError(f"the middleware {called_name(self._layer)} called call_next twice")
         self._called = True
 
     def end(self) -> None:
         if not self._called:
-            raise RuntimeError(f"the middleware {_name_of(self._layer)} returned without having called call_next")
-
-
-def _name_of(layer: object) -> str:
-    return str(getattr(layer, "__qualname__", type(layer).__qualname__))
+            raise RuntimeError(f"the middleware {called_name(self._layer)} returned without having called call_next")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.kernel import Job
-from jobqueue.kernel.queue import unfit
+from jobqueue.kernel.queue import called_name, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +37,9 @@ def read_signature(handler: Callable[..., object]) -> Signature:
     try:
         bound = signature.bind(None, None)
     except TypeError as error:
-        name = getattr(handler, "__qualname__", type(handler).__qualname__)
-        raise ConfigurationError([f"{name} cannot be called with a job and a context: {error}"]) from None
+        raise ConfigurationError(
+            [f"{called_name(handler)} cannot be called with a job and a context: {error}"]
+        ) from None
     first = next(iter(bound.signature.parameters.values()))
     if first.kind is inspect.Parameter.VAR_POSITIONAL:
         return Signature(None)

@@ -131,11 +131,21 @@ class Queue:
         return [f"the queue {self.name} {problem}" for problem in problems]
 
 
-def unfit(handler: object) -> str | None:
-    """Why `handler` cannot do jobs, or None. A handler is called in a thread or awaited; what it yields nobody runs through."""
+def called_name(handler: object) -> str:
+    """What a message calls a handler or a middleware: its name, or that of its type."""
+    return str(getattr(handler, "__qualname__", type(handler).__qualname__))
+
+
+def _unwrapped(handler: object) -> object:
     while isinstance(handler, functools.partial):
         handler = handler.func
-    name = getattr(handler, "__qualname__", type(handler).__qualname__)
+    return handler
+
+
+def unfit(handler: object) -> str | None:
+    """Why `handler` cannot do jobs, or None. A handler is called in a thread or awaited; what it yields nobody runs through."""
+    handler = _unwrapped(handler)
+    name = called_name(handler)
     if not callable(handler):
         return f"it is of the type {name}, which cannot be called"
     if isinstance(handler, type):
@@ -148,8 +158,7 @@ def unfit(handler: object) -> str | None:
 
 def is_async(handler: object) -> bool:
     """Whether `handler` is to be awaited: an `async def`, or what calls one."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
+    handler = _unwrapped(handler)
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
 
 

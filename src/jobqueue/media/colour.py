@@ -70,10 +70,11 @@ def _near(tag: bytes, expected: tuple[float, float, float]) -> bool:
 
 def _is_srgb_curve(tag: bytes) -> bool:
     curve = _curve(tag)
-    return all(abs(_srgb_encode(curve(step / 16)) - step / 16) < _CURVE_TOLERANCE for step in range(17))
+    return all(abs(srgb_encode(curve(step / 16)) - step / 16) < _CURVE_TOLERANCE for step in range(17))
 
 
-def _srgb_encode(linear: float) -> float:
+def srgb_encode(linear: float) -> float:
+    """The code value of `linear` light, both 0 to 1 (IEC 61966-2-1)."""
     return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pyvips
 
+from jobqueue.media.colour import srgb_encode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -182,7 +184,7 @@ def _value(step: _Step, code: ColourCode, x: float) -> float:
         light *= _scene_gain(light)
     if code.curve in {Curve.PQ, Curve.HLG}:
         light *= _standard_gain(light)
-    return 255 * _srgb_encoded(light) + 0.5
+    return 255 * min(srgb_encode(light), 1.0) + 0.5
 
 
 def _light(code: ColourCode, x: float) -> float:
@@ -195,10 +197,6 @@ def _light(code: ColourCode, x: float) -> float:
         case Curve.PQ:
             return _pq_nit(x) / _WHITE_NIT
     return (x * x / 3 if x <= 0.5 else (math.exp((x - _HLG_C) / _HLG_A) + _HLG_B) / 12) * _PEAK_NIT / _WHITE_NIT
-
-
-def _srgb_encoded(light: float) -> float:
-    return 12.92 * light if light <= 0.0031308 else min(1.055 * light ** (1 / 2.4) - 0.055, 1.0)
 
 
 # ITU-R BT.2100-2 table 5.

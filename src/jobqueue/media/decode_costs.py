@@ -122,7 +122,8 @@ def memory_bytes(path: Path, format_: str, image: pyvips.Image, display_size: in
             whole, mapped = pixels * (_AVIF_DEEP if sample > 1 else _AVIF), path.stat().st_size
     mapped += _metadata(path, format_)
     total = _sum(whole + in_flight, display, mapped, has_alpha=image.hasalpha())
-    return max(total, header_bytes(path, format_))
+    # Elsewhere the header costs its metadata, which is in the sum.
+    return max(total, header_bytes(path, format_)) if format_ == "avif" else total
 
 
 def heic_bytes(path: Path, header: HeifHeader, display_size: int) -> int:

@@ -64,10 +64,15 @@ def by_words(lines: Sequence[str], kind: str) -> JobError:
     if limits := [line for line in said if _LIMIT.search(line)]:
         return Permanent(f"The {name} picture is too large for its decoder: {limits[-1]}.")
     if any(_NO_MEMORY.search(line) for line in said):
-        return Retry(f"There was not enough memory to decode the {name} picture.")
+        return out_of_memory(kind)
     if cut := [line for line in said if _CUT_SHORT.search(line)]:
         return Permanent(f"The {name} picture is cut short or damaged: {cut[-1]}.")
     return Permanent(f"The {name} picture cannot be decoded: {said[-1] if said else 'the decoder gave no reason'}.")
+
+
+def out_of_memory(kind: str) -> Retry:
+    """The error of a picture that there was no room for: another time there may be."""
+    return Retry(f"There was not enough memory to decode the {kind.upper()} picture.")
 
 
 def unless_memory_is_short(error: JobError, kind: str, nbytes: int) -> JobError:
@@ -78,5 +83,5 @@ def unless_memory_is_short(error: JobError, kind: str, nbytes: int) -> JobError:
     try:
         mmap.mmap(-1, nbytes).close()
     except (OSError, OverflowError, ValueError):
-        return Retry(f"There was not enough memory to decode the {kind.upper()} picture.")
+        return out_of_memory(kind)
     return error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pi_heif
 import pyvips
 
-from jobqueue.errors import JobError, Permanent, Retry
+from jobqueue.errors import JobError, Permanent
 from jobqueue.media import colour_codes, decoder_errors, heif_boxes
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _header(opened: pi_heif.HeifFile) -> HeifHeader:
 def failure(error: Exception, kind: str = "HEIC") -> JobError:
     """The job error that says what an error of pi-heif means: `Permanent`, or `Retry` where memory ran out."""
     if isinstance(error, MemoryError):
-        return Retry(f"There was not enough memory to decode the {kind} picture.")
+        return decoder_errors.out_of_memory(kind)
     if isinstance(error, heif_boxes.CutShortError):
         return Permanent(f"The {kind} picture is cut short or damaged: {error}.")
     said = re.sub(r"\s+", " ", str(error)).strip()

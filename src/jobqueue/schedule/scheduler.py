@@ -17,7 +17,7 @@ from jobqueue.retention.finished_jobs import FinishedJobs
 from jobqueue.schedule.schedules_file import read_plan
 from jobqueue.schedule.settings_feed import SettingsFeed
 from jobqueue.schedule.target_caller import Caller
-from jobqueue.schedule.targets import POST, open_targets
+from jobqueue.schedule.targets import POST, open_targets, secrets_of
 from jobqueue.schedule.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Scheduler:
 
     def secrets(self) -> list[str]:
         """The secrets of targets, which no output may hold."""
-        return [value for target in self._targets.values() if target.secret for value in target.secret.accepted]
+        return secrets_of(self._targets)
 
     def start(self) -> None:
         """Start the loops. A process that neither schedules nor has a backend has none."""

@@ -78,6 +78,11 @@ def read_target(name: str, table: Mapping[str, Any]) -> TargetEntry:
     return TargetEntry(name, base, table.get("base_url_variable"), header, table.get("secret_variable"))
 
 
+def secrets_of(targets: Mapping[str, Target]) -> list[str]:
+    """The secrets of targets, which no output may hold."""
+    return [value for target in targets.values() if target.secret for value in target.secret.accepted]
+
+
 def open_targets(settings: Settings, entries: Iterable[TargetEntry], environ: Mapping[str, str]) -> dict[str, Target]:
     """The targets that can be called with the variables in `environ`: the backend when it is set, and all of `entries`.
 

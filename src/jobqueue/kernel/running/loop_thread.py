@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 import traceback
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from jobqueue.kernel.running.overtime import frame_of
 from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -99,8 +99,9 @@ class LoopThread:
             loop.call_soon_threadsafe(self._turned)
         elif time.monotonic() - asked_at > _BLOCKED and not self._told_blocked:
             self._told_blocked = True
-            frame = sys._current_frames().get(self._thread.ident or 0) if self._thread is not None else None
-            at = [f"{line.filename}:{line.lineno} {line.name}" for line in traceback.extract_stack(frame)[-_FRAMES:]]
+            frame = frame_of(self._thread) if self._thread is not None else None
+            stack = traceback.extract_stack(frame)[-_FRAMES:] if frame is not None else []
+            at = [f"{line.filename}:{line.lineno} {line.name}" for line in stack]
             log.error("event_loop_blocked", seconds=round(time.monotonic() - asked_at, 1), at=at)
 
     def close(self) -> None:
@@ -171,14 +172,15 @@ class LoopThread:
                 if not self._in_flight:
                     self._idle.notify_all()
             self._untold += 1
-            if self._untold == 1:
-                task.get_loop().call_later(_TOLD_AFTER, self._tell)
             if self._untold == _TOLD_AT_ONCE or not self._in_flight:
                 self._tell()
+            elif self._untold == 1:
+                task.get_loop().call_later(_TOLD_AFTER, self._tell)
 
     def _tell(self) -> None:
-        self._untold = 0
-        self._freed()
+        if self._untold:
+            self._untold = 0
+            self._freed()
 
     def _turned(self) -> None:
         self._asked_at = None

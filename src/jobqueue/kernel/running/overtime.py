@@ -16,6 +16,7 @@ from jobqueue.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import FrameType
 
     from jobqueue.kernel.job import LeasedJob
     from jobqueue.kernel.leasing.leases import Leases
@@ -100,9 +101,14 @@ class Overtime:
         return counts
 
 
+def frame_of(thread: threading.Thread) -> FrameType | None:
+    """What a thread is in the middle of; None when that cannot be told."""
+    return sys._current_frames().get(thread.ident or 0)
+
+
 def whereabouts(thread: threading.Thread) -> str | None:
     """The line of code that a thread is at; None when that cannot be told."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = frame_of(thread)
     if frame is None:
         return None
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
