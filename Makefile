@@ -8,12 +8,12 @@ VENVS := .venvs
 help:
 	@echo "make demo    the whole system on this machine, on real pictures (FOLDER=... for your own, ARGS=--exit to end by itself)"
 	@echo "make test    install what the tests need and run them (ARGS=... go to pytest: ARGS=\"-m 'not slow'\" takes a minute)"
-	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, node, promtool, java or ruby"
+	@echo "make test-all  the same with those that take long or need pgbouncer, 7z, bsdtar, unzip, unar, ip, node, promtool, java, perl or ruby"
 	@echo "make test-debian  what rests on the server, on the PostgreSQL of the distribution as it comes, JIT on (ARGS=...)"
 	@echo "make servers the same on PostgreSQL 14 to 18 from npm, and a day of the product on each, directly and through pgbouncer"
 	@echo "make chaos   work while everything around it fails, and a ledger of it (SEED=1 SECONDS=180 JOBS=5000)"
 	@echo "make lint    formatting, types, and the direction of imports"
-	@echo "make reference  docs/reference/api.md, from the docstrings of what hosts import"
+	@echo "make reference  docs/reference/api.md and log-events.md, from the code"
 	@echo "make bench   compare and measure; results in bench/results/"
 
 # $(call venv,NAME,REQUIREMENTS): a virtual environment with pinned requirements and this checkout in it.
@@ -70,6 +70,7 @@ bench: $(VENVS)/bench/.ready
 
 reference: $(VENVS)/test/.ready
 	$(VENVS)/test/bin/python -m tests.docs.api_reference
+	$(VENVS)/test/bin/python -m tests.observe.event_reference
 
 requirements:
 	$(PYTHON) -m venv --clear $(VENVS)/requirements
